@@ -1,0 +1,154 @@
+//! What bytes mean: which call a path is, what routing must know of a body, how a stream ends, how a fault is told.
+//!
+//! Pure: values in, values out. Three wire formats known at compile time are an enum, not a trait.
+
+use std::ops::Range;
+
+/// A wire format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Dialect {
+    Ollama,
+    OpenAi,
+    Anthropic,
+}
+
+/// What a client wants, whatever mount it came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `GET HEAD /`
+    Root,
+    /// `GET HEAD /api/version`
+    Version,
+    /// `GET HEAD /api/tags`
+    Tags,
+    /// `GET /api/ps`
+    Ps,
+    /// `POST /api/show`
+    Show,
+    /// `POST /api/chat`
+    Chat,
+    /// `POST /api/generate`
+    Generate,
+    /// `POST /api/embed`
+    Embed,
+    /// `POST /api/embeddings`
+    Embeddings,
+    /// `POST /v1/chat/completions`
+    ChatCompletions,
+    /// `POST /v1/completions`
+    Completions,
+    /// `POST /v1/embeddings`
+    V1Embeddings,
+    /// `POST /v1/responses`
+    Responses,
+    /// `POST /v1/messages`
+    Messages,
+    /// `POST /v1/messages/count_tokens`
+    CountTokens,
+    /// `GET /v1/models`
+    Models,
+    /// `GET /v1/models/{m}`
+    Model,
+    /// `HEAD POST /api/blobs/{digest}`
+    Blob,
+}
+
+/// Where a call came in; decides which nodes may serve it and which extra headers the answer carries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mount {
+    /// `/`, `/ollama`, `/openai`, `/anthropic`: every node that can serve the call.
+    All,
+    /// `/{prefix}`: nodes of one profile, named by `Profile::name`.
+    Profile(&'static str),
+}
+
+/// How a call is served.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serve {
+    /// From the catalogue, never by asking a node at request time.
+    Catalogue,
+    /// By a node that has the model named in the body.
+    ByModel,
+    /// By a node known from the head alone, on Pingora's native streaming path.
+    ByHead,
+}
+
+/// What a request line means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call {
+    pub dialect: Dialect,
+    pub operation: Operation,
+    pub serve: Serve,
+    pub mount: Mount,
+    /// Came in under `/olla/…`: the answer also carries Olla's header names.
+    pub olla: bool,
+    /// Open WebUI's node index at the end of the path, such as the 2 of `/api/chat/2`.
+    pub node_index: Option<usize>,
+    /// The path a node is asked for, such as `/api/chat`. Never holds the mount, the index or a query.
+    pub node_path: std::borrow::Cow<'static, str>,
+    /// The model id of `GET /v1/models/{m}`, percent-decoded, or the digest of a blob.
+    pub argument: Option<String>,
+}
+
+/// What routing must know of a request's body, nothing more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Facts {
+    /// The asked name, unescaped; Ollama's answers echo exactly this.
+    pub model: String,
+    /// Where the name stands in the body, quotes included: what `splice` replaces.
+    pub model_span: Range<usize>,
+    /// Whether a stream is asked for, the dialect's default applied.
+    pub stream: bool,
+    /// Load-time options that were set; a change makes an Ollama node reload the model.
+    pub runner: RunnerOptions,
+    pub images: bool,
+    pub tools: bool,
+    /// A hash of what later turns of the same conversation share (model, system prompt, tools, first user message).
+    pub affinity: Option<u64>,
+    /// Size of the body, bytes.
+    pub body_bytes: usize,
+}
+
+/// Ollama's load-time options (`options.num_ctx` …): `None` where the client did not set one.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct RunnerOptions {
+    pub num_ctx: Option<i64>,
+    pub num_batch: Option<i64>,
+    pub num_gpu: Option<i64>,
+    pub main_gpu: Option<i64>,
+    pub num_thread: Option<i64>,
+    pub draft_num_predict: Option<i64>,
+    pub use_mmap: Option<bool>,
+    pub shift: Option<bool>,
+}
+
+/// Tokens as a node counted them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    pub tokens_in: Option<u64>,
+    pub tokens_out: Option<u64>,
+}
+
+/// How an answer's body is cut into frames, known from its `Content-Type`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// One JSON object per line.
+    Ndjson,
+    /// Server-sent events.
+    Sse,
+    /// One document.
+    Whole,
+}
+
+/// How an answer ended, as far as its bytes tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// The terminal chunk was there (`done:true`, `[DONE]`, `message_stop`, `response.completed`), or the document is whole.
+    Complete,
+    /// The node told an error inside the stream; the client has seen it.
+    ErrorTold(String),
+    /// The node's runner or the node died: no terminal chunk, and a sign of death (no clean end, or a `"model":""` event).
+    Died(String),
+    /// A clean end without a terminal chunk: Ollama's repeat guard. Not a failure of the node.
+    GaveUp,
+}

@@ -1,0 +1,118 @@
+//! `Fault`: what happened, whose fault it is, and whether another node may still save the day.
+//!
+//! It is the one error that crosses modules. It becomes text for a client in exactly one place, that client's dialect
+//! (`dialect::refusal`), so a message says what happened, why, and what to do, in one sentence without a dialect's dressing.
+
+use std::fmt;
+
+/// Why a request failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fault {
+    pub kind: Kind,
+    /// For people: what happened, why, what to do.
+    pub message: String,
+}
+
+/// One variant per way we act.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The client must change its request. `status` is 4xx or 501; `code` is a stable word for programs, such as
+    /// `ambiguous_body`.
+    Refused { status: u16, code: &'static str },
+    /// 405; `allow` is the value of the `Allow` header.
+    MethodNotAllowed { allow: &'static str },
+    /// No node has the model (404).
+    UnknownModel,
+    /// The model is known but nobody can take the request now (503).
+    Unavailable { retry_after_s: u32 },
+    /// A node broke its side of the exchange (502).
+    NodeFailed,
+    /// A node was silent past its deadline (504).
+    NodeSilent,
+    /// The client left; nobody is there to read an answer (499 in the log).
+    ClientGone,
+    /// We broke (500).
+    Internal,
+}
+
+/// Whose fault it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blame {
+    Client,
+    Node,
+    Gateway,
+}
+
+impl Fault {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Fault {
+        Fault {
+            kind,
+            message: message.into(),
+        }
+    }
+
+    /// 400 with a stable code.
+    pub fn malformed(code: &'static str, message: impl Into<String>) -> Fault {
+        Fault::refused(400, code, message)
+    }
+
+    pub fn refused(status: u16, code: &'static str, message: impl Into<String>) -> Fault {
+        Fault::new(Kind::Refused { status, code }, message)
+    }
+
+    pub fn client_gone() -> Fault {
+        Fault::new(Kind::ClientGone, "the client left")
+    }
+
+    /// The HTTP status a client sees, or that the log shows when nobody is left to see it.
+    pub fn status(&self) -> u16 {
+        match self.kind {
+            Kind::Refused { status, .. } => status,
+            Kind::MethodNotAllowed { .. } => 405,
+            Kind::UnknownModel => 404,
+            Kind::Unavailable { .. } => 503,
+            Kind::NodeFailed => 502,
+            Kind::NodeSilent => 504,
+            Kind::ClientGone => 499,
+            Kind::Internal => 500,
+        }
+    }
+
+    /// A stable word for programs (OpenAI's `code`, a metric's label).
+    pub fn code(&self) -> &'static str {
+        match self.kind {
+            Kind::Refused { code, .. } => code,
+            Kind::MethodNotAllowed { .. } => "method_not_allowed",
+            Kind::UnknownModel => "model_not_found",
+            Kind::Unavailable { .. } => "unavailable",
+            Kind::NodeFailed => "node_failed",
+            Kind::NodeSilent => "node_silent",
+            Kind::ClientGone => "client_gone",
+            Kind::Internal => "internal_error",
+        }
+    }
+
+    pub fn blame(&self) -> Blame {
+        match self.kind {
+            Kind::Refused { .. }
+            | Kind::MethodNotAllowed { .. }
+            | Kind::UnknownModel
+            | Kind::ClientGone => Blame::Client,
+            Kind::NodeFailed | Kind::NodeSilent => Blame::Node,
+            Kind::Unavailable { .. } | Kind::Internal => Blame::Gateway,
+        }
+    }
+
+    /// Whether another node may be tried, given that nothing has reached the client yet.
+    pub fn is_safe_to_retry(&self) -> bool {
+        matches!(self.kind, Kind::NodeFailed | Kind::NodeSilent)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Fault {}

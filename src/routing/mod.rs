@@ -1,0 +1,1 @@
+//! Which node: route() = filter → score → pick. Stub.
