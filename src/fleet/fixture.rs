@@ -1,0 +1,187 @@
+//! Fleets for tests, written as text: one node per line.
+//!
+//! `gpu1@vllm up 2/4 p200 w3 llama* qwen` is a node of type vllm (without `@`: ollama), up, with 2 of 4 slots taken, priority 200
+//! (else 100), weight 3 (else 1), with two models of which llama is warm. Health is `up`, `down` (failed probes), `ejected`
+//! (failed requests), `unknown`, `new` (unknown, and its models were never told) or `silent` (down, and its models were never told). Slots may be `auto`.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::config::{NodeAuth, NodeTls, NodeUrl};
+use crate::dialect::Operation::{self, *};
+use crate::profile::{Listing, Profile};
+
+pub(crate) const LIMITS: HealthConfig = HealthConfig {
+    unhealthy_threshold: 2,
+    healthy_threshold: 1,
+    eject_base: Duration::from_secs(5),
+    eject_max: Duration::from_secs(60),
+};
+
+static OLLAMA: Profile = Profile {
+    name: "ollama",
+    prefixes: &["ollama"],
+    health_path: "/",
+    listing: Listing::Ollama,
+    serves: &[
+        Chat,
+        Generate,
+        Embed,
+        Show,
+        ChatCompletions,
+        Messages,
+        V1Embeddings,
+        Blob,
+    ],
+};
+
+static VLLM: Profile = Profile {
+    name: "vllm",
+    prefixes: &["vllm"],
+    health_path: "/health",
+    listing: Listing::OpenAi,
+    serves: &[ChatCompletions, Completions, V1Embeddings],
+};
+
+pub(crate) fn operation(word: &str) -> Option<Operation> {
+    let known = [
+        ("chat", Chat),
+        ("generate", Generate),
+        ("embed", Embed),
+        ("show", Show),
+        ("blob", Blob),
+        ("chat_completions", ChatCompletions),
+        ("responses", Responses),
+    ];
+    known
+        .iter()
+        .find(|(name, _)| *name == word)
+        .map(|(_, operation)| *operation)
+}
+
+pub(crate) fn node(name: &str, profile: &'static Profile) -> NodeConfig {
+    NodeConfig {
+        name: name.to_owned(),
+        url: NodeUrl {
+            tls: false,
+            host: "127.0.0.1".to_owned(),
+            port: 1,
+            base_path: String::new(),
+        },
+        profile,
+        priority: 100,
+        weight: 1,
+        slots: None,
+        check_interval: Duration::from_secs(5),
+        check_timeout: Duration::from_secs(2),
+        health_path: profile.health_path.to_owned(),
+        model_path: "/api/tags".to_owned(),
+        headers: Vec::new(),
+        auth: NodeAuth::None,
+        tls: NodeTls::default(),
+    }
+}
+
+pub(crate) fn ollama(name: &str) -> NodeConfig {
+    node(name, &OLLAMA)
+}
+
+pub(crate) fn vllm(name: &str) -> NodeConfig {
+    node(name, &VLLM)
+}
+
+/// A fleet and the leases that keep its slots taken.
+pub(crate) struct Herd {
+    pub(crate) fleet: Fleet,
+    pub(crate) leases: Vec<Lease>,
+}
+
+pub(crate) fn herd(text: &str) -> Herd {
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let herd = Fleet::new(lines().map(config).collect(), LIMITS);
+    let mut herd = Herd {
+        fleet: herd,
+        leases: Vec::new(),
+    };
+    for (place, line) in lines().enumerate() {
+        herd.live(NodeId(place), line);
+    }
+    herd
+}
+
+fn config(line: &str) -> NodeConfig {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let (name, kind) = words[0].split_once('@').unwrap_or((words[0], "ollama"));
+    let mut config = node(name, if kind == "vllm" { &VLLM } else { &OLLAMA });
+    config.slots = words[2].split_once('/').unwrap().1.parse().ok();
+    for word in &words[3..] {
+        if let Some(priority) = word
+            .strip_prefix('p')
+            .and_then(|number| number.parse().ok())
+        {
+            config.priority = priority;
+        }
+        if let Some(weight) = word
+            .strip_prefix('w')
+            .and_then(|number| number.parse().ok())
+        {
+            config.weight = weight;
+        }
+    }
+    config
+}
+
+impl Herd {
+    fn live(&mut self, id: NodeId, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let is_model = |word: &&&str| word[1..].parse::<u32>().is_err();
+        let models: Vec<&str> = words[3..].iter().filter(is_model).copied().collect();
+        let now = Instant::now();
+        let see = |seen| self.fleet.observe(id, seen, now);
+        let broken = || Err("connection refused".to_owned());
+        match words[1] {
+            "up" => see(Observation::Probe(Ok(()))),
+            "down" | "silent" => (0..2).for_each(|_| see(Observation::Probe(broken()))),
+            "ejected" => (0..2).for_each(|_| see(Observation::Traffic(broken()))),
+            _ => (),
+        }
+        if !["new", "silent"].contains(&words[1]) {
+            let is_ollama = self.fleet.view().nodes[id.0].config.profile.listing == Listing::Ollama;
+            see(Observation::Installed {
+                models: installed(is_ollama, &models),
+                version: None,
+            });
+            if is_ollama {
+                see(Observation::Loaded(loaded(&models)));
+            }
+        }
+        let taken: usize = words[2].split_once('/').unwrap().0.parse().unwrap();
+        self.leases
+            .extend((0..taken).map(|_| self.fleet.try_lease(id).unwrap()));
+    }
+}
+
+pub(crate) fn installed(is_ollama: bool, models: &[&str]) -> Vec<Installed> {
+    let names = models.iter().map(|model| model.trim_end_matches('*'));
+    let entries: Vec<String> = if is_ollama {
+        names
+            .map(|name| format!(r#"{{"name":"{name}","digest":"d-{name}"}}"#))
+            .collect()
+    } else {
+        names.map(|name| format!(r#"{{"id":"{name}"}}"#)).collect()
+    };
+    let entries = entries.join(",");
+    if is_ollama {
+        listing::tags(format!(r#"{{"models":[{entries}]}}"#).as_bytes()).unwrap()
+    } else {
+        listing::v1_models(format!(r#"{{"data":[{entries}]}}"#).as_bytes()).unwrap()
+    }
+}
+
+pub(crate) fn loaded(models: &[&str]) -> Vec<Loaded> {
+    let names = models.iter().filter_map(|model| model.strip_suffix('*'));
+    let entries: Vec<_> = names
+        .map(|name| format!(r#"{{"name":"{name}","digest":"d-{name}"}}"#))
+        .collect();
+    listing::ps(format!(r#"{{"models":[{}]}}"#, entries.join(",")).as_bytes()).unwrap()
+}

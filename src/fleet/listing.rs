@@ -1,0 +1,232 @@
+//! What a node's own listings say: `/api/tags`, `/api/ps`, `/api/version` and `/v1/models`, read with limits.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+use crate::fleet::timestamp::Timestamp;
+use crate::model::ModelKey;
+
+/// Most models we believe a node has.
+pub const MODELS_MAX: usize = 10_000;
+/// Longest listing we read, bytes.
+pub const LISTING_BYTES_MAX: usize = 16 << 20;
+/// Most fields in one JSON object of a listing.
+const FIELDS_MAX: usize = 256;
+/// Longest digest or version we keep, bytes.
+const WORD_BYTES_MAX: usize = 128;
+
+/// A model on a node's disk, or behind a node that serves it from memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Installed {
+    pub key: ModelKey,
+    /// The node's own spelling.
+    pub name: Arc<str>,
+    /// 64 hex digits; empty when the listing has none.
+    pub digest: Arc<str>,
+    /// `modified_at` of Ollama, `created` of OpenAI; 1970 when the listing has neither.
+    pub modified: Timestamp,
+    /// The entry as the node wrote it: one JSON object.
+    pub raw: Arc<str>,
+}
+
+/// A model in a node's GPU (or main) memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    pub key: ModelKey,
+    pub name: Arc<str>,
+    pub digest: Arc<str>,
+    /// When the node will unload it; `None` when the listing does not say.
+    pub expires: Option<Timestamp>,
+    /// The entry as the node wrote it: one JSON object.
+    pub raw: Arc<str>,
+}
+
+/// Reads `/api/tags`. Entries whose name no client could ask for are left out.
+///
+/// # Errors
+/// Says what is wrong when the body is no such listing or passes a limit.
+pub fn tags(body: &[u8]) -> Result<Vec<Installed>, String> {
+    let entries = entries(body, "/api/tags", "models")?;
+    read(&entries, &["model", "name"], |fields, key, name, raw| {
+        Installed {
+            key,
+            name,
+            digest: fields.word("digest"),
+            modified: fields.timestamp("modified_at").unwrap_or_default(),
+            raw,
+        }
+    })
+}
+
+/// Reads `/api/ps`.
+///
+/// # Errors
+/// As [`tags`].
+pub fn ps(body: &[u8]) -> Result<Vec<Loaded>, String> {
+    let entries = entries(body, "/api/ps", "models")?;
+    read(&entries, &["model", "name"], |fields, key, name, raw| {
+        Loaded {
+            key,
+            name,
+            digest: fields.word("digest"),
+            expires: fields.timestamp("expires_at"),
+            raw,
+        }
+    })
+}
+
+/// Reads `/v1/models`.
+///
+/// # Errors
+/// As [`tags`].
+pub fn v1_models(body: &[u8]) -> Result<Vec<Installed>, String> {
+    let entries = entries(body, "/v1/models", "data")?;
+    read(&entries, &["id"], |fields, key, name, raw| Installed {
+        key,
+        name,
+        digest: "".into(),
+        modified: Timestamp {
+            unix_s: fields.integer("created").unwrap_or_default(),
+            nanos: 0,
+        },
+        raw,
+    })
+}
+
+/// Reads `/api/version`.
+///
+/// # Errors
+/// As [`tags`].
+pub fn version(body: &[u8]) -> Result<String, String> {
+    let document = document(body, "/api/version")?;
+    let version = document.word("version");
+    if version.is_empty() {
+        return Err("the answer to /api/version has no usable `version`".to_owned());
+    }
+    Ok(version.as_ref().to_owned())
+}
+
+/// The fields of one JSON object in their order, values untouched; of a repeated name the first counts.
+pub(super) struct Fields<'a>(pub(super) Vec<(String, &'a RawValue)>);
+
+impl<'a> Fields<'a> {
+    pub(super) fn parse(object: &'a str) -> Result<Fields<'a>, serde_json::Error> {
+        serde_json::from_str(object)
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&'a str> {
+        let found = self.0.iter().find(|(field, _)| field == name);
+        found.map(|(_, value)| value.get())
+    }
+
+    pub(super) fn string(&self, name: &str) -> Option<String> {
+        serde_json::from_str(self.get(name)?).ok()
+    }
+
+    fn integer(&self, name: &str) -> Option<i64> {
+        serde_json::from_str(self.get(name)?).ok()
+    }
+
+    fn timestamp(&self, name: &str) -> Option<Timestamp> {
+        Timestamp::parse(&self.string(name)?)
+    }
+
+    /// A short string; empty when it is missing, too long or no string.
+    fn word(&self, name: &str) -> Arc<str> {
+        let word = self.string(name).unwrap_or_default();
+        if word.len() <= WORD_BYTES_MAX {
+            word.into()
+        } else {
+            "".into()
+        }
+    }
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Fields<'a>, D::Error> {
+        struct Object<'a>(std::marker::PhantomData<&'a ()>);
+
+        impl<'de: 'a, 'a> Visitor<'de> for Object<'a> {
+            type Value = Fields<'a>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a JSON object with at most {FIELDS_MAX} fields")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Fields<'a>, A::Error> {
+                let mut fields: Vec<(String, &'a RawValue)> = Vec::new();
+                while let Some(name) = map.next_key::<String>()? {
+                    let value: &'de RawValue = map.next_value()?;
+                    if fields.len() == FIELDS_MAX {
+                        return Err(serde::de::Error::invalid_length(FIELDS_MAX + 1, &self));
+                    }
+                    if !fields.iter().any(|(known, _)| *known == name) {
+                        fields.push((name, value));
+                    }
+                }
+                Ok(Fields(fields))
+            }
+        }
+
+        deserializer.deserialize_map(Object(std::marker::PhantomData))
+    }
+}
+
+fn document<'a>(body: &'a [u8], path: &str) -> Result<Fields<'a>, String> {
+    if LISTING_BYTES_MAX < body.len() {
+        return Err(format!(
+            "the answer to {path} is longer than {LISTING_BYTES_MAX} bytes"
+        ));
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| format!("the answer to {path} is not the expected JSON: {error}"))
+}
+
+/// The entries of the listing's array; `null` is an empty one, as OpenAI servers without models write it.
+fn entries<'a>(body: &'a [u8], path: &str, list: &str) -> Result<Vec<&'a RawValue>, String> {
+    let document = document(body, path)?;
+    let Some(text) = document.get(list) else {
+        return Err(format!("the answer to {path} has no `{list}`"));
+    };
+    let entries: Option<Vec<&RawValue>> = serde_json::from_str(text)
+        .map_err(|error| format!("`{list}` in the answer to {path} is no list: {error}"))?;
+    let entries = entries.unwrap_or_default();
+    if MODELS_MAX < entries.len() {
+        let count = entries.len();
+        return Err(format!(
+            "the answer to {path} lists {count} models, the limit is {MODELS_MAX}"
+        ));
+    }
+    Ok(entries)
+}
+
+/// Turns entries into models; of two names that mean one model the first counts.
+fn read<T>(
+    entries: &[&RawValue],
+    names: &[&str],
+    make: impl Fn(&Fields<'_>, ModelKey, Arc<str>, Arc<str>) -> T,
+) -> Result<Vec<T>, String> {
+    let mut seen = HashSet::new();
+    let mut models = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let fields = Fields::parse(entry.get())
+            .map_err(|error| format!("an entry of the model listing is unusable: {error}"))?;
+        let Some(name) = names.iter().find_map(|name| fields.string(name)) else {
+            continue;
+        };
+        let Ok(key) = ModelKey::parse(&name) else {
+            continue;
+        };
+        if seen.insert(key.clone()) {
+            models.push(make(&fields, key, name.into(), entry.get().into()));
+        }
+    }
+    Ok(models)
+}
+
+#[cfg(test)]
+mod tests;

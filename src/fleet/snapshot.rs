@@ -1,0 +1,238 @@
+//! The fleet at one moment: what routing looks at and what the federated answers are made of.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::config::NodeConfig;
+use crate::fleet::NodeId;
+use crate::fleet::catalogue;
+use crate::fleet::health::Health;
+use crate::fleet::listing::{Installed, Loaded};
+use crate::model::ModelKey;
+use crate::profile::Listing;
+
+/// All nodes as they were when the last visible change was observed.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// By place in the configuration, so that `nodes[id.0].id == id`.
+    pub nodes: Vec<Node>,
+    index: Arc<Index>,
+    pages: Arc<Pages>,
+    version: OnceLock<Bytes>,
+}
+
+/// One node at that moment. Its in-flight count alone is live.
+#[derive(Debug, Clone)]
+pub struct Node {
+    pub id: NodeId,
+    pub config: Arc<NodeConfig>,
+    /// The last address its name resolved to.
+    pub addr: Option<SocketAddr>,
+    pub health: Health,
+    /// As the node wrote it, such as `0.33.0-rc2`.
+    pub version: Option<Arc<str>>,
+    /// `None` until the node has told its models for the first time; kept when it goes down.
+    pub installed: Option<Arc<[Installed]>>,
+    /// Emptied when the node goes down: nobody knows what a lost node holds in memory.
+    pub loaded: Arc<[Loaded]>,
+    pub(super) counters: Arc<Counters>,
+}
+
+/// A node that has a model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    pub node: NodeId,
+    /// The node's own spelling of the name.
+    pub spelled: Arc<str>,
+    pub warm: bool,
+    /// Where the model stands in the node's `installed`.
+    pub(super) place: usize,
+}
+
+pub(super) type Index = HashMap<ModelKey, Vec<Holder>>;
+
+/// What several snapshots share of a node: everything that changes with each request.
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub(super) in_flight: AtomicU32,
+    /// The fleet-wide ordinal of the last lease; 0 is never.
+    pub(super) last_picked: AtomicU64,
+    /// Whether a success would change nothing in the health machine.
+    pub(super) steady: AtomicBool,
+}
+
+/// Answers rendered when first asked for, shared by snapshots that differ in health alone.
+#[derive(Debug, Default)]
+struct Pages {
+    names: OnceLock<Vec<Arc<str>>>,
+    tags: OnceLock<Bytes>,
+    ps: OnceLock<Bytes>,
+    v1_models: OnceLock<Bytes>,
+}
+
+impl Node {
+    /// Requests under way, from the decision to send on.
+    pub fn in_flight(&self) -> u32 {
+        self.counters.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// An ordinal that grows with every lease of the fleet; 0 when the node was never picked.
+    pub fn last_picked(&self) -> u64 {
+        self.counters.last_picked.load(Ordering::Relaxed)
+    }
+
+    /// The installed models, none while the node has not told them.
+    pub fn models(&self) -> &[Installed] {
+        self.installed.as_deref().unwrap_or_default()
+    }
+}
+
+impl Snapshot {
+    pub(super) fn new(nodes: Vec<Node>) -> Snapshot {
+        Snapshot {
+            index: Arc::new(index(&nodes)),
+            nodes,
+            pages: Arc::default(),
+            version: OnceLock::new(),
+        }
+    }
+
+    /// The same models on nodes that changed in something else.
+    pub(super) fn with_same_models(&self, nodes: Vec<Node>) -> Snapshot {
+        Snapshot {
+            nodes,
+            index: Arc::clone(&self.index),
+            pages: Arc::clone(&self.pages),
+            version: OnceLock::new(),
+        }
+    }
+
+    /// The same models, equally warm, but with details that the answers show, such as when they expire.
+    pub(super) fn with_same_index(&self, nodes: Vec<Node>) -> Snapshot {
+        Snapshot {
+            nodes,
+            index: Arc::clone(&self.index),
+            pages: Arc::default(),
+            version: OnceLock::new(),
+        }
+    }
+
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id.0)
+    }
+
+    /// The nodes that have the model, dead ones too; `None` when no node ever told of it.
+    pub fn holders(&self, model: &ModelKey) -> Option<&[Holder]> {
+        self.index.get(model).map(Vec::as_slice)
+    }
+
+    /// Whether any node is up.
+    pub fn is_ready(&self) -> bool {
+        self.nodes.iter().any(|node| node.health == Health::Up)
+    }
+
+    /// Every known model once, as its first holder spells it, in the order of the alphabet.
+    pub fn model_names(&self) -> impl Iterator<Item = &str> {
+        let names = self.pages.names.get_or_init(|| {
+            let mut names: Vec<_> = self
+                .index
+                .values()
+                .map(|h| Arc::clone(&h[0].spelled))
+                .collect();
+            names.sort_unstable();
+            names
+        });
+        names.iter().map(AsRef::as_ref)
+    }
+
+    /// The body of `/api/tags`.
+    pub fn tags(&self) -> Bytes {
+        let page = || catalogue::tags(&self.nodes, &self.index);
+        self.pages.tags.get_or_init(page).clone()
+    }
+
+    /// The body of `/api/ps`.
+    pub fn ps(&self) -> Bytes {
+        self.pages
+            .ps
+            .get_or_init(|| catalogue::ps(&self.nodes))
+            .clone()
+    }
+
+    /// The body of `/api/version`.
+    pub fn version(&self) -> Bytes {
+        self.version
+            .get_or_init(|| catalogue::version(&self.nodes))
+            .clone()
+    }
+
+    /// The body of `/v1/models` and `/olla/models`.
+    pub fn v1_models(&self) -> Bytes {
+        let page = || catalogue::v1_models(&self.nodes, &self.index);
+        self.pages.v1_models.get_or_init(page).clone()
+    }
+
+    /// The body of `/v1/models/{asked}`, which echoes the asked spelling; `None` when no node ever told of the model.
+    pub fn v1_model(&self, asked: &str) -> Option<Bytes> {
+        let key = ModelKey::parse(asked).ok()?;
+        Some(catalogue::v1_model(&self.nodes, self.holders(&key)?, asked))
+    }
+}
+
+fn index(nodes: &[Node]) -> Index {
+    let mut index = Index::new();
+    for node in nodes {
+        let warmth = Warmth::of(node);
+        for (place, model) in node.models().iter().enumerate() {
+            let holder = Holder {
+                node: node.id,
+                spelled: Arc::clone(&model.name),
+                warm: warmth.is_warm(model),
+                place,
+            };
+            match index.get_mut(&model.key) {
+                Some(holders) => holders.push(holder),
+                None => drop(index.insert(model.key.clone(), vec![holder])),
+            }
+        }
+    }
+    index
+}
+
+/// Which models of one node are in its memory.
+#[derive(PartialEq, Eq)]
+pub(super) enum Warmth<'a> {
+    /// Such servers list only what they hold in memory.
+    All,
+    /// By digest, because copies of a model share one runner and only the name that loaded first is listed.
+    Listed {
+        digests: HashSet<&'a str>,
+        keys: HashSet<&'a ModelKey>,
+    },
+}
+
+impl Warmth<'_> {
+    pub(super) fn of(node: &Node) -> Warmth<'_> {
+        if node.config.profile.listing == Listing::OpenAi {
+            return Warmth::All;
+        }
+        let digests = node.loaded.iter().map(|model| model.digest.as_ref());
+        Warmth::Listed {
+            digests: digests.filter(|digest| !digest.is_empty()).collect(),
+            keys: node.loaded.iter().map(|model| &model.key).collect(),
+        }
+    }
+
+    fn is_warm(&self, model: &Installed) -> bool {
+        match self {
+            Warmth::All => true,
+            Warmth::Listed { digests, keys } => {
+                digests.contains(model.digest.as_ref()) || keys.contains(&model.key)
+            }
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! The fleet as its users see it: what a view shows after an observation, and leases under many hands.
+
+use std::sync::atomic::AtomicU32;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::fixture::{Herd, LIMITS, herd, installed, loaded, ollama};
+use super::*;
+use crate::model::ModelKey;
+
+fn warm_on(view: &Snapshot, model: &str) -> Option<Vec<(usize, bool)>> {
+    let holders = view.holders(&ModelKey::parse(model).unwrap())?;
+    Some(
+        holders
+            .iter()
+            .map(|holder| (holder.node.0, holder.warm))
+            .collect(),
+    )
+}
+
+#[test]
+fn a_model_is_warm_by_digest_then_by_name_and_always_on_openai_servers() {
+    let Herd { fleet, .. } = herd(
+        "a up 0/4 llama* copy other
+         b up 0/4 LLAMA:latest
+         v@vllm up 0/4 llama",
+    );
+    assert_eq!(
+        warm_on(&fleet.view(), "llama").unwrap(),
+        [(0, true), (1, false), (2, true)]
+    );
+    // A copy shares the digest, and so the runner, of the model that is listed.
+    let body = br#"{"models":[{"name":"llama","digest":"1"},{"name":"copy","digest":"1"},{"name":"other","digest":""},{"name":"odd","digest":""}]}"#;
+    let models = listing::tags(body).unwrap();
+    fleet.observe(
+        NodeId(0),
+        Observation::Installed {
+            models,
+            version: None,
+        },
+        Instant::now(),
+    );
+    let body = br#"{"models":[{"name":"llama","digest":"1"},{"name":"other"}]}"#;
+    fleet.observe(
+        NodeId(0),
+        Observation::Loaded(listing::ps(body).unwrap()),
+        Instant::now(),
+    );
+    let view = fleet.view();
+    assert_eq!(warm_on(&view, "copy").unwrap(), [(0, true)]);
+    assert_eq!(warm_on(&view, "other").unwrap(), [(0, true)]);
+    assert_eq!(warm_on(&view, "odd").unwrap(), [(0, false)]);
+    assert_eq!(warm_on(&view, "qwen"), None);
+}
+
+#[test]
+fn a_lost_node_keeps_its_models_and_loses_its_warmth() {
+    let Herd { fleet, .. } = herd("a up 0/4 llama*\nb up 0/4 qwen");
+    assert!(fleet.view().is_ready());
+    assert!(
+        std::str::from_utf8(&fleet.view().ps())
+            .unwrap()
+            .contains("llama")
+    );
+    for node in [0, 1] {
+        for _ in 0..LIMITS.unhealthy_threshold {
+            let broken = Observation::Traffic(Err("reset".to_owned()));
+            fleet.observe(NodeId(node), broken, Instant::now());
+        }
+    }
+    let view = fleet.view();
+    assert!(!view.is_ready());
+    assert_eq!(warm_on(&view, "llama").unwrap(), [(0, false)]);
+    assert_eq!(view.ps(), r#"{"models":[]}"#);
+    assert_eq!(view.model_names().collect::<Vec<_>>(), ["llama", "qwen"]);
+    assert!(std::str::from_utf8(&view.tags()).unwrap().contains("qwen"));
+}
+
+#[test]
+fn only_a_visible_change_makes_a_new_snapshot() {
+    let fleet = Fleet::new(vec![ollama("a")], LIMITS);
+    let addr = |port| Observation::Resolved(SocketAddr::from(([127, 0, 0, 1], port)));
+    let models = |names: &[&str], version: Option<&str>| Observation::Installed {
+        models: installed(true, names),
+        version: version.map(str::to_owned),
+    };
+    let broken = || Err("refused".to_owned());
+    for (seen, is_visible) in [
+        (Observation::Probe(Ok(())), true),
+        (Observation::Probe(Ok(())), false),
+        (Observation::Traffic(Ok(())), false),
+        (addr(1), true),
+        (addr(1), false),
+        (addr(2), true),
+        (models(&[], None), true),
+        (models(&["llama"], Some("0.24.0")), true),
+        (models(&["llama"], None), false),
+        (models(&["llama"], Some("0.33.0")), true),
+        (Observation::Loaded(loaded(&["llama*"])), true),
+        (Observation::Loaded(loaded(&["llama*"])), false),
+        (Observation::Traffic(broken()), false),
+        (Observation::Probe(broken()), true),
+        (Observation::Probe(broken()), false),
+        (Observation::Traffic(Ok(())), false),
+    ] {
+        let before = fleet.view();
+        let what = format!("{seen:?}");
+        fleet.observe(NodeId(0), seen, Instant::now());
+        assert_eq!(!Arc::ptr_eq(&before, &fleet.view()), is_visible, "{what}");
+    }
+    fleet.observe(NodeId(9), Observation::Probe(Ok(())), Instant::now());
+    let view = fleet.view();
+    let node = view.node(NodeId(0)).unwrap();
+    assert_eq!(node.version.as_deref(), Some("0.33.0"));
+    assert_eq!(node.addr, Some(SocketAddr::from(([127, 0, 0, 1], 2))));
+}
+
+#[test]
+fn a_new_expiry_is_shown_without_a_new_index() {
+    let Herd { fleet, .. } = herd("a up 0/4 llama*");
+    let body =
+        br#"{"models":[{"name":"llama","digest":"d-llama","expires_at":"1970-01-01T00:01:00Z"}]}"#;
+    let before = fleet.view();
+    assert!(
+        !std::str::from_utf8(&before.tags())
+            .unwrap()
+            .contains("expires_at")
+    );
+    fleet.observe(
+        NodeId(0),
+        Observation::Loaded(listing::ps(body).unwrap()),
+        Instant::now(),
+    );
+    let tags = fleet.view().tags();
+    assert!(
+        std::str::from_utf8(&tags)
+            .unwrap()
+            .contains("\"expires_at\":60}")
+    );
+}
+
+#[test]
+fn a_node_that_answers_requests_is_known_to_be_up() {
+    let fleet = Fleet::new(vec![ollama("a")], LIMITS);
+    fleet.observe(NodeId(0), Observation::Traffic(Ok(())), Instant::now());
+    assert_eq!(fleet.view().nodes[0].health, Health::Up);
+    // A failure between two successes is forgotten although the first success needed no lock.
+    fleet.observe(
+        NodeId(0),
+        Observation::Traffic(Err("reset".to_owned())),
+        Instant::now(),
+    );
+    fleet.observe(NodeId(0), Observation::Traffic(Ok(())), Instant::now());
+    fleet.observe(
+        NodeId(0),
+        Observation::Traffic(Err("reset".to_owned())),
+        Instant::now(),
+    );
+    assert_eq!(fleet.view().nodes[0].health, Health::Up);
+}
+
+#[test]
+fn leases_of_many_threads_never_exceed_the_slots_and_all_return() {
+    let mut config = ollama("a");
+    config.slots = Some(3);
+    let fleet = Fleet::new(vec![config], LIMITS);
+    let (held, granted) = (AtomicU32::new(0), AtomicU32::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..500 {
+                    let Some(lease) = fleet.try_lease(NodeId(0)) else {
+                        continue;
+                    };
+                    granted.fetch_add(1, Ordering::Relaxed);
+                    assert!(held.fetch_add(1, Ordering::SeqCst) < 3);
+                    std::thread::yield_now();
+                    held.fetch_sub(1, Ordering::SeqCst);
+                    drop(lease);
+                }
+            });
+        }
+    });
+    assert!(granted.into_inner() > 0);
+    assert_eq!(fleet.view().nodes[0].in_flight(), 0);
+}
+
+#[tokio::test]
+async fn a_waiter_hears_of_a_freed_slot_and_of_a_new_snapshot() {
+    let mut herd = herd("a up 1/1 llama");
+    let freed = herd.fleet.slot_freed().notified();
+    assert!(herd.fleet.try_lease(NodeId(0)).is_none());
+    herd.leases.clear();
+    tokio::time::timeout(Duration::from_secs(5), freed)
+        .await
+        .unwrap();
+
+    let freed = herd.fleet.slot_freed().notified();
+    let models = installed(true, &["qwen"]);
+    herd.fleet.observe(
+        NodeId(0),
+        Observation::Installed {
+            models,
+            version: None,
+        },
+        Instant::now(),
+    );
+    tokio::time::timeout(Duration::from_secs(5), freed)
+        .await
+        .unwrap();
+}
+
+proptest! {
+    #[test]
+    fn every_lease_returns_whatever_the_order(
+        takes in prop::collection::vec((0_usize..4, any::<bool>(), any::<prop::sample::Index>()), 0..60),
+    ) {
+        let Herd { fleet, .. } = herd("a up 0/1\nb up 0/3\nc up 0/auto");
+        let mut held: Vec<Lease> = Vec::new();
+        let mut newest = 0;
+        for (node, give_back, which) in takes {
+            if give_back && !held.is_empty() {
+                held.swap_remove(which.index(held.len()));
+            } else if let Some(lease) = fleet.try_lease(NodeId(node)) {
+                let picked = fleet.view().nodes[node].last_picked();
+                prop_assert!(newest < picked);
+                newest = picked;
+                held.push(lease);
+            }
+            for node in &fleet.view().nodes {
+                let mine = held.iter().filter(|lease| lease.node() == node.id).count();
+                prop_assert_eq!(node.in_flight() as usize, mine);
+                prop_assert!(node.config.slots.is_none_or(|slots| node.in_flight() <= slots));
+            }
+        }
+        drop(held);
+        prop_assert!(fleet.view().nodes.iter().all(|node| node.in_flight() == 0));
+    }
+}

@@ -1,0 +1,176 @@
+//! Which of the nodes that may serve a request should: the balancers.
+
+use std::cmp::Ordering;
+
+use crate::config::Balancer;
+use crate::fleet::Node;
+use crate::routing::Reason;
+
+/// Requests at once that an `auto` node is expected to take well, until something is known about it.
+pub(super) const SLOTS_ASSUMED: u32 = 4;
+
+/// A node that may serve the request, with what is live about it read once, so that one decision sees one truth.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Candidate<'a, H> {
+    pub(super) node: &'a Node,
+    pub(super) holder: H,
+    warm: bool,
+    in_flight: u32,
+    last_picked: u64,
+}
+
+impl<'a, H> Candidate<'a, H> {
+    pub(super) fn new(node: &'a Node, holder: H, warm: bool) -> Candidate<'a, H> {
+        Candidate {
+            node,
+            holder,
+            warm,
+            in_flight: node.in_flight(),
+            last_picked: node.last_picked(),
+        }
+    }
+
+    /// Whether a lease would be granted.
+    fn is_free(&self) -> bool {
+        self.node
+            .config
+            .slots
+            .is_none_or(|slots| self.in_flight < slots)
+    }
+
+    /// Whether it should take more: like [`Self::is_free`], with a soft limit for `auto` nodes.
+    fn has_room(&self) -> bool {
+        self.in_flight < self.node.config.slots.unwrap_or(SLOTS_ASSUMED)
+    }
+
+    fn priority(&self) -> u32 {
+        self.node.config.priority
+    }
+
+    fn weight(&self) -> u64 {
+        u64::from(self.node.config.weight.max(1))
+    }
+
+    /// Compares `(in_flight + more) / weight`, exactly.
+    fn cmp_share(&self, other: &Self, more: u64) -> Ordering {
+        let mine = (u64::from(self.in_flight) + more) * other.weight();
+        let theirs = (u64::from(other.in_flight) + more) * self.weight();
+        mine.cmp(&theirs)
+    }
+}
+
+/// The chosen candidate; `None` when none has a free slot.
+pub(super) fn pick<'c, 'a, H>(
+    candidates: &'c [Candidate<'a, H>],
+    balancer: Balancer,
+    seed: u64,
+) -> Option<(&'c Candidate<'a, H>, Reason)> {
+    let free: Vec<_> = candidates.iter().filter(|it| it.is_free()).collect();
+    let (chosen, reason) = match balancer {
+        Balancer::Adaptive => adaptive(&free, seed)?,
+        Balancer::Priority => (random(&highest_tier(&free), seed)?, Reason::Priority),
+        Balancer::RoundRobin => (round_robin(&free, seed)?, Reason::RoundRobin),
+        Balancer::LeastConnections => {
+            let chosen = least(&free, seed, |a, b| a.cmp_share(b, 0))?;
+            (chosen, Reason::LeastConnections)
+        }
+        Balancer::Random => (random(&free, seed)?, Reason::Random),
+    };
+    let reason = if candidates.len() == 1 {
+        Reason::Only
+    } else {
+        reason
+    };
+    Some((chosen, reason))
+}
+
+/// The highest tier with room; in it warm before cold, then the smallest share of its weight. When nobody has room, `auto`
+/// nodes take more than we assume: the assumption is ours, a written number of slots is the operator's.
+fn adaptive<'c, 'a, H>(
+    free: &[&'c Candidate<'a, H>],
+    seed: u64,
+) -> Option<(&'c Candidate<'a, H>, Reason)> {
+    let roomy: Vec<_> = free.iter().copied().filter(|it| it.has_room()).collect();
+    let preferred = if roomy.is_empty() {
+        free.to_vec()
+    } else {
+        highest_tier(&roomy)
+    };
+    let chosen = least(&preferred, seed, |a, b| {
+        b.warm.cmp(&a.warm).then_with(|| a.cmp_share(b, 1))
+    })?;
+    let reason = if chosen.warm {
+        Reason::Warm
+    } else {
+        Reason::Cold
+    };
+    Some((chosen, reason))
+}
+
+fn highest_tier<'c, 'a, H>(free: &[&'c Candidate<'a, H>]) -> Vec<&'c Candidate<'a, H>> {
+    let highest = free.iter().map(|it| it.priority()).max();
+    let tier = free.iter().copied();
+    tier.filter(|it| Some(it.priority()) == highest).collect()
+}
+
+/// The least in `order`; of equals the one not picked for the longest time, of those again the seed's choice.
+fn least<'c, 'a, H>(
+    free: &[&'c Candidate<'a, H>],
+    seed: u64,
+    order: impl Fn(&Candidate<'a, H>, &Candidate<'a, H>) -> Ordering,
+) -> Option<&'c Candidate<'a, H>> {
+    let order = |a: &&&Candidate<'a, H>, b: &&&Candidate<'a, H>| {
+        order(a, b).then(a.last_picked.cmp(&b.last_picked))
+    };
+    let best = free.iter().min_by(order)?;
+    let equals: Vec<_> = free.iter().filter(|it| order(it, &best).is_eq()).collect();
+    let place = scatter(seed) % equals.len() as u64;
+    equals.get(place as usize).map(|it| **it)
+}
+
+/// Any, each as likely as its weight.
+fn random<'c, 'a, H>(free: &[&'c Candidate<'a, H>], seed: u64) -> Option<&'c Candidate<'a, H>> {
+    by_weight(free, scatter(seed) % total_weight(free))
+}
+
+/// Each as often as its weight in a cycle of `total weight` seeds, without long runs of one node.
+fn round_robin<'c, 'a, H>(
+    free: &[&'c Candidate<'a, H>],
+    seed: u64,
+) -> Option<&'c Candidate<'a, H>> {
+    let total = total_weight(free);
+    // A step prime to the cycle visits every place once; one near the golden section visits them far apart.
+    let golden = (total as f64 * 0.618_033_988_75) as u64;
+    let step = (golden.max(1)..).find(|step| are_coprime(*step, total))?;
+    let place = u128::from(seed % total) * u128::from(step) % u128::from(total);
+    by_weight(free, place as u64)
+}
+
+/// The candidate at `place` when each takes as many places as its weight.
+fn by_weight<'c, 'a, H>(free: &[&'c Candidate<'a, H>], place: u64) -> Option<&'c Candidate<'a, H>> {
+    let mut end = 0;
+    free.iter().copied().find(|it| {
+        end += it.weight();
+        place < end
+    })
+}
+
+/// At least 1, so that it divides.
+fn total_weight<H>(free: &[&Candidate<'_, H>]) -> u64 {
+    free.iter().map(|it| it.weight()).sum::<u64>().max(1)
+}
+
+fn are_coprime(mut a: u64, mut b: u64) -> bool {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a == 1
+}
+
+/// Spreads neighbouring seeds over all numbers (the finalizer of SplitMix64).
+fn scatter(seed: u64) -> u64 {
+    let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ (x >> 31)
+}
