@@ -2,6 +2,16 @@
 //!
 //! Pure: values in, values out. Three wire formats known at compile time are an enum, not a trait.
 
+pub mod recognize;
+
+pub mod frame;
+
+pub mod meter;
+
+pub mod verdict;
+
+pub mod refusal;
+
 use std::ops::Range;
 
 /// A wire format.

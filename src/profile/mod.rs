@@ -32,7 +32,29 @@ impl Profile {
 }
 
 /// All built-in node types.
-pub static PROFILES: &[Profile] = &[];
+pub static PROFILES: &[Profile] = &[
+    Profile {
+        name: "ollama",
+        prefixes: &["ollama"],
+        health_path: "/",
+        listing: Listing::Ollama,
+        serves: &[],
+    },
+    Profile {
+        name: "llamacpp",
+        prefixes: &["llamacpp", "llama-cpp", "llama_cpp"],
+        health_path: "/health",
+        listing: Listing::OpenAi,
+        serves: &[],
+    },
+    Profile {
+        name: "vllm",
+        prefixes: &["vllm"],
+        health_path: "/health",
+        listing: Listing::OpenAi,
+        serves: &[],
+    },
+];
 
 /// Finds a profile by name or prefix.
 pub fn find(word: &str) -> Option<&'static Profile> {

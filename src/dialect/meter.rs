@@ -1,0 +1,352 @@
+//! Watches an answer pass by: first token, usage, where frames end, and whether it ended as its dialect says it must.
+//!
+//! A token's frame costs a few searches for byte patterns. Only frames that may matter (the last one, errors, usage) are parsed, and
+//! what counts is what the parser finds: text of a model cannot fake a pattern, since its quotes are escaped, but the arguments of
+//! a tool call can.
+
+use memchr::memmem::Finder;
+
+use super::frame::{Event, Events, Lines};
+use super::{Ending, Framing, Operation, Usage};
+
+mod shapes;
+
+mod signs;
+
+use shapes::{Counts, ErrorText, NativeLine, WithError, WithUsage, is_zero_chunk};
+use signs::{DONE, ERROR, MODEL, TYPE, USAGE, has_text, last_value, values};
+
+/// How much of a whole document's begin and end is kept to find its usage, in bytes.
+const HEAD_BYTES_MAX: usize = 4 << 10;
+const TAIL_BYTES_MAX: usize = 8 << 10;
+/// An error text of a node that is worth a log line, in characters.
+const MESSAGE_CHARS_MAX: usize = 500;
+
+/// Observes one answer's body.
+#[derive(Debug)]
+pub struct Meter {
+    body: Body,
+    seen: Seen,
+}
+
+#[derive(Debug)]
+enum Body {
+    Lines(Lines),
+    Events(Events, Protocol),
+    Whole(Window),
+}
+
+/// Which events an event stream is made of.
+#[derive(Debug, Clone, Copy)]
+enum Protocol {
+    /// Chat completions and completions: nameless events, `[DONE]` last.
+    Chunks,
+    Responses,
+    Messages,
+}
+
+/// What the frames told so far.
+#[derive(Debug, Default)]
+struct Seen {
+    first_token: bool,
+    usage: Usage,
+    terminal: bool,
+    error: Option<String>,
+    /// Ollama's mark of a dead runner: an event of its own zero value.
+    died: bool,
+}
+
+impl Framing {
+    /// The framing that a `Content-Type` announces; anything unknown is one document.
+    pub fn of(content_type: Option<&str>) -> Framing {
+        let media_type = content_type.unwrap_or("").split(';').next().unwrap_or("");
+        match media_type.trim().to_ascii_lowercase().as_str() {
+            "application/x-ndjson" | "application/ndjson" | "application/jsonl" => Framing::Ndjson,
+            "text/event-stream" => Framing::Sse,
+            _ => Framing::Whole,
+        }
+    }
+}
+
+impl Meter {
+    pub fn new(operation: Operation, framing: Framing) -> Meter {
+        let protocol = match operation {
+            Operation::Messages => Protocol::Messages,
+            Operation::Responses => Protocol::Responses,
+            _ => Protocol::Chunks,
+        };
+        let body = match framing {
+            Framing::Ndjson => Body::Lines(Lines::default()),
+            Framing::Sse => Body::Events(Events::default(), protocol),
+            Framing::Whole => Body::Whole(Window::default()),
+        };
+        Meter {
+            body,
+            seen: Seen::default(),
+        }
+    }
+
+    /// Looks at bytes of the body, in order, cut anyhow.
+    pub fn push(&mut self, chunk: &[u8]) {
+        let seen = &mut self.seen;
+        match &mut self.body {
+            Body::Lines(lines) => lines.push(chunk, |line| seen.line(line)),
+            Body::Events(events, protocol) => {
+                events.push(chunk, |frame| seen.event(*protocol, frame));
+            }
+            Body::Whole(window) => {
+                seen.first_token |= !chunk.is_empty();
+                window.push(chunk);
+            }
+        }
+    }
+
+    /// Whether a frame with something a model made has passed (for a whole document: any byte of it).
+    pub fn first_token_seen(&self) -> bool {
+        self.seen.first_token
+    }
+
+    /// Whether another frame may follow the bytes so far without being glued to a half one. Never inside a document.
+    pub fn at_frame_border(&self) -> bool {
+        match &self.body {
+            Body::Lines(lines) => lines.at_border(),
+            Body::Events(events, _) => events.at_border(),
+            Body::Whole(_) => false,
+        }
+    }
+
+    /// The tokens that the node has counted so far.
+    pub fn usage(&self) -> Usage {
+        self.seen.usage
+    }
+
+    /// Tells how the answer ended. `clean_end`: its HTTP framing ended as it should. Call it once, after the last byte.
+    pub fn finish(&mut self, clean_end: bool) -> Ending {
+        let seen = &mut self.seen;
+        let mut skipped = 0;
+        match &mut self.body {
+            Body::Lines(lines) => {
+                if clean_end {
+                    lines.finish(|line| seen.line(line));
+                }
+                skipped = lines.skipped();
+            }
+            Body::Events(events, protocol) => {
+                if clean_end {
+                    events.finish(|frame| seen.event(*protocol, frame));
+                }
+                skipped = events.skipped();
+            }
+            Body::Whole(window) => {
+                seen.take_usage(window.usage());
+                seen.terminal = clean_end;
+            }
+        }
+        match (&seen.error, seen.terminal) {
+            (Some(message), _) => Ending::ErrorTold(message.clone()),
+            (None, true) => Ending::Complete,
+            (None, false) if !clean_end => Ending::Died("the node broke the answer off".to_owned()),
+            (None, false) if seen.died => Ending::Died("the node's runner stopped".to_owned()),
+            // The terminal chunk may have been the one that was too long to look at.
+            (None, false) if 0 < skipped => Ending::Complete,
+            (None, false) => Ending::GaveUp,
+        }
+    }
+}
+
+impl Seen {
+    /// One line of Ollama's native stream.
+    fn line(&mut self, line: &[u8]) {
+        self.first_token = self.first_token || has_text(line);
+        let is_last = values(line, &DONE).any(|value| value.starts_with(b"true"));
+        if !is_last && values(line, &ERROR).next().is_none() {
+            return;
+        }
+        let Ok(parsed) = serde_json::from_slice::<NativeLine>(line) else {
+            return;
+        };
+        self.tell_error(parsed.error);
+        if parsed.done == Some(true) {
+            self.terminal = true;
+            self.take_usage(Usage {
+                tokens_in: parsed.prompt_eval_count.0,
+                tokens_out: parsed.eval_count.0,
+            });
+        }
+    }
+
+    fn event(&mut self, protocol: Protocol, frame: &[u8]) {
+        let event = Event::parse(frame);
+        if event.data.is_empty() {
+            return;
+        }
+        self.first_token = self.first_token || has_text(&event.data);
+        if event.name == b"error" || values(&event.data, &ERROR).next().is_some() {
+            self.error_event(&event);
+        }
+        match protocol {
+            Protocol::Chunks => self.chunk(&event.data),
+            Protocol::Responses => self.typed_event(&event, &RESPONSES_EVENTS),
+            Protocol::Messages => self.typed_event(&event, &MESSAGES_EVENTS),
+        }
+    }
+
+    /// An event of chat completions or completions.
+    fn chunk(&mut self, data: &[u8]) {
+        if data.starts_with(b"[DONE]") {
+            self.terminal = true;
+            return;
+        }
+        if values(data, &USAGE).any(|value| value.starts_with(b"{"))
+            && let Ok(parsed) = serde_json::from_slice::<WithUsage>(data)
+        {
+            self.take_usage(parsed.usage.unwrap_or_default().into());
+        }
+        if values(data, &MODEL).any(|value| value.starts_with(b"\"\"")) {
+            self.died |= serde_json::from_slice(data).is_ok_and(|chunk| is_zero_chunk(&chunk));
+        }
+    }
+
+    /// An event with a type: its name, or else the `type` in its data.
+    fn typed_event(&mut self, event: &Event<'_>, known: &'static TypedEvents) {
+        let name = match event.name {
+            b"" => match values(&event.data, &TYPE).find_map(|value| known.find(value)) {
+                Some(name) => name,
+                None => return,
+            },
+            name => name,
+        };
+        if known.terminal.contains(&name) {
+            self.terminal = true;
+        }
+        if known.with_usage.contains(&name)
+            && let Ok(parsed) = serde_json::from_slice::<WithUsage>(&event.data)
+        {
+            let inner = parsed.response.or(parsed.message);
+            let usage = parsed.usage.or(inner.and_then(|inner| inner.usage));
+            self.take_usage(usage.unwrap_or_default().into());
+        }
+    }
+
+    /// An event that may tell an error: named so, or with a member `error` that is not null, also in a failed response.
+    fn error_event(&mut self, event: &Event<'_>) {
+        let parsed: WithError = serde_json::from_slice(&event.data).unwrap_or_default();
+        let inner = parsed.response.and_then(|response| response.error);
+        let told = parsed.error.or(inner);
+        if event.name == b"error" && told.is_none() {
+            let text = parsed.message.unwrap_or(ErrorText(String::new()));
+            self.tell_error(Some(text));
+        } else {
+            self.tell_error(told);
+        }
+    }
+
+    /// The first error counts, unless the answer was complete before it.
+    fn tell_error(&mut self, error: Option<ErrorText>) {
+        if let Some(ErrorText(text)) = error
+            && self.error.is_none()
+            && !self.terminal
+        {
+            self.error = Some(text.chars().take(MESSAGE_CHARS_MAX).collect());
+        }
+    }
+
+    /// Later counts replace earlier ones: Anthropic's first is an estimate, continuous usage grows.
+    fn take_usage(&mut self, usage: Usage) {
+        self.usage.tokens_in = usage.tokens_in.or(self.usage.tokens_in);
+        self.usage.tokens_out = usage.tokens_out.or(self.usage.tokens_out);
+    }
+}
+
+/// The events that matter in a protocol of typed events.
+struct TypedEvents {
+    terminal: &'static [&'static [u8]],
+    with_usage: &'static [&'static [u8]],
+}
+
+static MESSAGES_EVENTS: TypedEvents = TypedEvents {
+    terminal: &[b"message_stop"],
+    with_usage: &[b"message_start", b"message_delta"],
+};
+
+static RESPONSES_EVENTS: TypedEvents = TypedEvents {
+    terminal: &[
+        b"response.completed",
+        b"response.failed",
+        b"response.incomplete",
+    ],
+    with_usage: &[
+        b"response.completed",
+        b"response.failed",
+        b"response.incomplete",
+    ],
+};
+
+impl TypedEvents {
+    fn find(&self, value: &[u8]) -> Option<&'static [u8]> {
+        let value = value.strip_prefix(b"\"")?;
+        self.terminal
+            .iter()
+            .chain(self.with_usage)
+            .find(|name| {
+                value
+                    .strip_prefix(**name)
+                    .is_some_and(|rest| rest.starts_with(b"\""))
+            })
+            .copied()
+    }
+}
+
+/// The begin and the end of a document, where every server puts its usage.
+#[derive(Debug, Default)]
+struct Window {
+    head: Vec<u8>,
+    tail: Vec<u8>,
+    /// Bytes of the document so far.
+    bytes: usize,
+}
+
+impl Window {
+    fn push(&mut self, chunk: &[u8]) {
+        self.bytes = self.bytes.saturating_add(chunk.len());
+        let room = HEAD_BYTES_MAX - self.head.len();
+        let (head, rest) = chunk.split_at(room.min(chunk.len()));
+        self.head.extend_from_slice(head);
+        let rest = last_bytes(rest);
+        if 2 * TAIL_BYTES_MAX < self.tail.len() + rest.len() {
+            let old = self.tail.len() - last_bytes(&self.tail).len();
+            self.tail.drain(..old);
+        }
+        self.tail.extend_from_slice(rest);
+    }
+
+    /// What stands last wins: arguments of a tool call may hold members of the same name, but they come before.
+    fn usage(&mut self) -> Usage {
+        if self.bytes <= HEAD_BYTES_MAX + TAIL_BYTES_MAX {
+            self.head.append(&mut self.tail);
+        }
+        let tail = usage_in(last_bytes(&self.tail));
+        if tail == Usage::default() {
+            usage_in(&self.head)
+        } else {
+            tail
+        }
+    }
+}
+
+fn last_bytes(text: &[u8]) -> &[u8] {
+    &text[text.len().saturating_sub(TAIL_BYTES_MAX)..]
+}
+
+fn usage_in(text: &[u8]) -> Usage {
+    if let Some(counts) = last_value::<Counts>(text, &USAGE) {
+        return counts.into();
+    }
+    Usage {
+        tokens_in: last_value(text, &Finder::new("\"prompt_eval_count\"")),
+        tokens_out: last_value(text, &Finder::new("\"eval_count\"")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

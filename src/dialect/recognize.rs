@@ -1,0 +1,399 @@
+//! Which call a request line is: one table of paths behind a handful of mounts. What is not in it is not forwarded.
+
+use std::borrow::Cow;
+
+use http::Method;
+
+use super::{Call, Dialect, Mount, Operation, Serve};
+use crate::error::{Fault, Kind};
+use crate::profile;
+
+/// How much of a client's path an error text repeats, in characters.
+const SHOWN_CHARS_MAX: usize = 80;
+
+/// One path below a mount, and what happens there.
+struct Row {
+    path: &'static str,
+    /// The allowed methods, in the form of an `Allow` header.
+    methods: &'static str,
+    dialect: Dialect,
+    what: What,
+    tail: Tail,
+}
+
+/// What a row stands for.
+#[derive(Clone, Copy)]
+enum What {
+    Serve(Operation, Serve),
+    /// 403: it would act with the node's own identity at ollama.com.
+    Identity,
+    /// 501 in this version.
+    Later,
+}
+
+/// What may follow a row's path.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tail {
+    /// Nothing.
+    None,
+    /// Nothing, or `/{index}`: Open WebUI's number of a node.
+    Index,
+    /// `/{name}`: the id of a model. Digits alone are Open WebUI's node index.
+    Model,
+    /// `/{digest}`.
+    Digest,
+    /// `/` and anything.
+    Any,
+}
+
+const fn row(
+    path: &'static str,
+    methods: &'static str,
+    dialect: Dialect,
+    what: What,
+    tail: Tail,
+) -> Row {
+    Row {
+        path,
+        methods,
+        dialect,
+        what,
+        tail,
+    }
+}
+
+/// The calls, as docs/api.md lists them. A path stands in several rows only when their tails differ.
+#[rustfmt::skip]
+static ROWS: &[Row] = {
+    use Dialect::{Anthropic, Ollama, OpenAi};
+    use Operation::*;
+    use Serve::{ByHead, ByModel, Catalogue};
+    use What::{Identity, Later, Serve as Is};
+    &[
+        row("/", "GET, HEAD", Ollama, Is(Root, Catalogue), Tail::None),
+        row("/api/version", "GET, HEAD", Ollama, Is(Version, Catalogue), Tail::Index),
+        row("/api/tags", "GET, HEAD", Ollama, Is(Tags, Catalogue), Tail::Index),
+        row("/api/ps", "GET", Ollama, Is(Ps, Catalogue), Tail::None),
+        row("/api/show", "POST", Ollama, Is(Show, ByModel), Tail::None),
+        row("/api/chat", "POST", Ollama, Is(Chat, ByModel), Tail::Index),
+        row("/api/generate", "POST", Ollama, Is(Generate, ByModel), Tail::Index),
+        row("/api/embed", "POST", Ollama, Is(Embed, ByModel), Tail::Index),
+        row("/api/embeddings", "POST", Ollama, Is(Embeddings, ByModel), Tail::Index),
+        row("/api/blobs", "HEAD, POST", Ollama, Is(Blob, ByHead), Tail::Digest),
+        row("/v1/chat/completions", "POST", OpenAi, Is(ChatCompletions, ByModel), Tail::Index),
+        row("/v1/completions", "POST", OpenAi, Is(Completions, ByModel), Tail::Index),
+        row("/v1/embeddings", "POST", OpenAi, Is(V1Embeddings, ByModel), Tail::None),
+        row("/v1/responses", "POST", OpenAi, Is(Responses, ByModel), Tail::None),
+        row("/v1/models", "GET", OpenAi, Is(Models, Catalogue), Tail::None),
+        row("/v1/models", "GET", OpenAi, Is(Model, Catalogue), Tail::Model),
+        row("/v1/messages", "POST", Anthropic, Is(Messages, ByModel), Tail::None),
+        row("/v1/messages/count_tokens", "POST", Anthropic, Is(CountTokens, ByModel), Tail::None),
+        row("/api/pull", "POST", Ollama, Later, Tail::Index),
+        row("/api/push", "POST", Ollama, Later, Tail::Index),
+        row("/api/create", "POST", Ollama, Later, Tail::Index),
+        row("/api/copy", "POST", Ollama, Later, Tail::None),
+        row("/api/delete", "DELETE", Ollama, Later, Tail::Index),
+        row("/api/unload", "POST", Ollama, Later, Tail::None),
+        row("/models/download", "POST", Ollama, Later, Tail::None),
+        row("/models/upload", "POST", Ollama, Later, Tail::None),
+        row("/api/me", "POST", Ollama, Identity, Tail::None),
+        row("/api/signout", "POST", Ollama, Identity, Tail::None),
+        row("/api/user/keys", "DELETE", Ollama, Identity, Tail::Any),
+        row("/api/experimental", "GET, POST", Ollama, Identity, Tail::Any),
+    ]
+};
+
+/// Where a path comes in, and what is left of it.
+struct Place<'a> {
+    mount: Mount,
+    olla: bool,
+    /// The one dialect of a dialect mount; its rows are the only ones there.
+    only: Option<Dialect>,
+    /// `None` where nothing is mounted.
+    rest: Option<Cow<'a, str>>,
+}
+
+/// Finds the call of a request line. `path` is the raw path, without its query.
+///
+/// # Errors
+/// 404 for a path that is not in the table, 405 for a method that a path does not have, 400 for a malformed digest, 403 and 501 for calls
+/// that are not served.
+pub fn recognize(method: &Method, path: &str) -> Result<Call, Fault> {
+    let place = place(path);
+    let (row, tail) = place
+        .rest
+        .as_deref()
+        .filter(|rest| is_plain(rest))
+        .and_then(|rest| find(place.only, rest))
+        .ok_or_else(|| unknown(path))?;
+    if !row
+        .methods
+        .split(", ")
+        .any(|allowed| allowed == method.as_str())
+    {
+        return Err(Fault::new(
+            Kind::MethodNotAllowed { allow: row.methods },
+            format!("`{}` takes {}, not {}", row.path, row.methods, method),
+        ));
+    }
+    match row.what {
+        What::Serve(operation, serve) => call(&place, row, operation, serve, tail),
+        What::Identity => Err(Fault::refused(
+            403,
+            "forbidden",
+            format!(
+                "`{}` would act with a node's own ollama.com identity, so it is not forwarded; ask the node itself",
+                row.path
+            ),
+        )),
+        What::Later => Err(Fault::refused(
+            501,
+            "not_implemented",
+            format!(
+                "`{}` is not in this version of arriero; ask the node itself",
+                row.path
+            ),
+        )),
+    }
+}
+
+/// The dialect in which to answer a path, recognized or not.
+pub fn dialect_of(path: &str) -> Dialect {
+    let place = place(path);
+    match place.only {
+        Some(dialect) => dialect,
+        None if path.contains("/v1/messages") => Dialect::Anthropic,
+        None if path.contains("/v1/") || path.ends_with("/v1") => Dialect::OpenAi,
+        None => Dialect::Ollama,
+    }
+}
+
+fn place(path: &str) -> Place<'_> {
+    // Open WebUI joins its base URL and a path into `//api/tags`; Ollama answers that with a redirect few clients follow.
+    let slashes = path.len() - path.trim_start_matches('/').len();
+    let path = &path[slashes.saturating_sub(1)..];
+    let all = Place {
+        mount: Mount::All,
+        olla: false,
+        only: None,
+        rest: path.starts_with('/').then_some(Cow::Borrowed(path)),
+    };
+    let (head, rest) = split_segment(path);
+    match head {
+        "ollama" => Place {
+            rest: Some(rest.into()),
+            ..all
+        },
+        "openai" => Place {
+            only: Some(Dialect::OpenAi),
+            rest: Some(rest.into()),
+            ..all
+        },
+        "anthropic" => Place {
+            only: Some(Dialect::Anthropic),
+            rest: Some(rest.into()),
+            ..all
+        },
+        "olla" => olla_place(rest),
+        _ => match profile::find(head) {
+            Some(profile) => Place {
+                mount: Mount::Profile(profile.name),
+                rest: Some(rest.into()),
+                ..all
+            },
+            None => all,
+        },
+    }
+}
+
+/// Olla's URLs. There `ollama` means the nodes of that type, and `openai-compatible` all that speak OpenAI's dialect.
+fn olla_place(path: &str) -> Place<'_> {
+    let (head, rest) = split_segment(path);
+    let all = Place {
+        mount: Mount::All,
+        olla: true,
+        only: None,
+        rest: Some(rest.into()),
+    };
+    match head {
+        "proxy" => all,
+        "openai" | "openai-compatible" => Place {
+            only: Some(Dialect::OpenAi),
+            ..all
+        },
+        "anthropic" => Place {
+            only: Some(Dialect::Anthropic),
+            ..all
+        },
+        // Olla's unified listing lies where others have a provider; its entries are OpenAI's with more in them.
+        "models" => Place {
+            only: Some(Dialect::OpenAi),
+            rest: Some(format!("/v1{path}").into()),
+            ..all
+        },
+        _ => match profile::find(head) {
+            Some(profile) => Place {
+                mount: Mount::Profile(profile.name),
+                ..all
+            },
+            None => Place { rest: None, ..all },
+        },
+    }
+}
+
+/// `/a/b/c` → (`a`, `/b/c`).
+fn split_segment(path: &str) -> (&str, &str) {
+    let path = path.strip_prefix('/').unwrap_or("");
+    path.split_at(path.find('/').unwrap_or(path.len()))
+}
+
+/// Whether no server could read this path in two ways: printable ASCII, no `.`, `..` or empty segments, no encoded slash or dot.
+fn is_plain(rest: &str) -> bool {
+    let inside = rest.strip_prefix('/').unwrap_or(rest);
+    rest.bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+        && percent_decoded(rest).is_some()
+        && (inside.is_empty()
+            || !inside
+                .split('/')
+                .any(|segment| matches!(segment, "" | "." | "..")))
+}
+
+/// Decodes `%3A` and the like; `None` for what has no business in a path here: broken escapes, slashes, dots, percent signs, controls, non-ASCII.
+fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
+    }
+    let mut parts = text.split('%');
+    let mut decoded = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        let digits = part.get(..2)?;
+        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        let byte = u8::from_str_radix(digits, 16).ok()?;
+        if !byte.is_ascii_graphic() || b"/\\.%".contains(&byte) {
+            return None;
+        }
+        decoded.push(char::from(byte));
+        decoded.push_str(&part[2..]);
+    }
+    Some(Cow::Owned(decoded))
+}
+
+/// The row of a path and what follows the row's path, without its slash.
+fn find(only: Option<Dialect>, rest: &str) -> Option<(&'static Row, &str)> {
+    // A mount may be asked with and without its slash: `OLLAMA_HOST=http://gateway/ollama` sends `HEAD /ollama/`.
+    let rest = if rest.is_empty() { "/" } else { rest };
+    ROWS.iter()
+        .filter(|row| is_spoken(row, only))
+        .find_map(|row| Some((row, tail_of(row, rest)?)))
+}
+
+/// A dialect mount has its dialect's calls; Anthropic's has the model list as well, as Anthropic's own API.
+fn is_spoken(row: &Row, only: Option<Dialect>) -> bool {
+    match only {
+        None => true,
+        Some(Dialect::Anthropic) if row.path == "/v1/models" => true,
+        Some(dialect) => row.dialect == dialect,
+    }
+}
+
+fn tail_of<'a>(row: &Row, rest: &'a str) -> Option<&'a str> {
+    let after = rest.strip_prefix(row.path)?;
+    match (row.tail, after.strip_prefix('/')) {
+        (Tail::None | Tail::Index, None) if after.is_empty() => Some(after),
+        (Tail::Index, Some(tail)) => index(tail).map(|_| tail),
+        (Tail::Model | Tail::Digest | Tail::Any, Some(tail)) if !tail.is_empty() => Some(tail),
+        _ => None,
+    }
+}
+
+/// Open WebUI's node index. More digits than any fleet needs are no index.
+fn index(tail: &str) -> Option<usize> {
+    let is_index = (1..=6).contains(&tail.len()) && tail.bytes().all(|b| b.is_ascii_digit());
+    is_index.then(|| tail.parse().ok()).flatten()
+}
+
+fn call(
+    place: &Place<'_>,
+    row: &'static Row,
+    operation: Operation,
+    serve: Serve,
+    tail: &str,
+) -> Result<Call, Fault> {
+    let mut call = Call {
+        dialect: place.only.unwrap_or(row.dialect),
+        operation,
+        serve,
+        mount: place.mount,
+        olla: place.olla,
+        node_index: None,
+        node_path: Cow::Borrowed(row.path),
+        argument: None,
+    };
+    match row.tail {
+        Tail::Digest => {
+            let digest = digest(tail)?;
+            call.node_path = Cow::Owned(format!("{}/{digest}", row.path));
+            call.argument = Some(digest);
+        }
+        Tail::Model => match index(tail) {
+            Some(index) => {
+                call.operation = Operation::Models;
+                call.serve = Serve::ByHead;
+                call.node_index = Some(index);
+            }
+            None => {
+                call.node_path = Cow::Owned(format!("{}/{tail}", row.path));
+                call.argument = percent_decoded(tail).map(Cow::into_owned);
+            }
+        },
+        Tail::Index => {
+            call.node_index = index(tail);
+            if call.node_index.is_some() && serve == Serve::Catalogue {
+                // Open WebUI asks one node for its own list, unmerged.
+                call.serve = Serve::ByHead;
+            }
+        }
+        Tail::None | Tail::Any => {}
+    }
+    Ok(call)
+}
+
+/// `sha256:` or `sha256-` and 64 hexadecimal digits; anything else could become a path on a node's disk.
+fn digest(tail: &str) -> Result<String, Fault> {
+    let text = percent_decoded(tail).unwrap_or(Cow::Borrowed(tail));
+    let hex = text
+        .strip_prefix("sha256")
+        .and_then(|rest| rest.strip_prefix([':', '-']))
+        .filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    match hex {
+        Some(_) => Ok(text.into_owned()),
+        None => Err(Fault::malformed(
+            "invalid_digest",
+            format!(
+                "`{}` is not a digest: write `sha256:` and 64 hexadecimal digits",
+                shown(tail)
+            ),
+        )),
+    }
+}
+
+fn unknown(path: &str) -> Fault {
+    Fault::refused(
+        404,
+        "not_found",
+        format!(
+            "nothing is served at `{}`; check the base URL and the path",
+            shown(path)
+        ),
+    )
+}
+
+fn shown(path: &str) -> String {
+    path.chars().take(SHOWN_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests;
