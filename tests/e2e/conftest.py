@@ -36,7 +36,7 @@ def demo_gateway(exe):
     """`arriero demo`: three simulated nodes and a gateway in one process."""
     gateway = Gateway.demo(exe)
     yield gateway
-    gateway.stop()
+    gateway.kill()
 
 
 @pytest.fixture
@@ -45,14 +45,14 @@ def herd(exe):
     nodes = [Node(exe) for _ in range(3)]
     yield nodes
     for node in nodes:
-        node.stop()
+        node.kill()
 
 
 @pytest.fixture
 def herd_gateway(exe, herd):
     gateway = Gateway.over(exe, [node.url for node in herd], [CHAT])
     yield gateway
-    gateway.stop()
+    gateway.kill()
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def lone(exe):
     node = Node(exe)
     gateway = Gateway.over(exe, [node.url], [CHAT])
     yield gateway, node
-    gateway.stop()
-    node.stop()
+    gateway.kill()
+    node.kill()
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def engines(tiny_model):
     pair = [Engine(tiny_model) for _ in range(2)]
     yield pair
     for engine in pair:
-        engine.stop()
+        engine.kill()
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def engine_gateway(request, engines):
     exe = request.getfixturevalue("exe")
     gateway = Gateway.over(exe, [engine.url for engine in engines], [TINY], kind=Engine.type)
     yield gateway
-    gateway.stop()
+    gateway.kill()
 
 
 @pytest.fixture(scope="session")
@@ -100,7 +100,7 @@ def real_ollama_gateway(exe):
         pytest.skip(f"the Ollama at {url} lacks {', '.join(missing)}; pull them")
     gateway = Gateway.over(exe, [url], [CHAT, EMBEDDER])
     yield gateway
-    gateway.stop()
+    gateway.kill()
 
 
 @pytest.fixture(params=["demo", "ollama"])

@@ -1,6 +1,5 @@
 """Processes and sockets the end-to-end tests are made of."""
 
-import contextlib
 import json
 import os
 import pathlib
@@ -99,17 +98,9 @@ class Process:
             raise StartError(f"{err}\n{self.output()[-4000:]}") from err
 
     def kill(self):
-        """As a power cut: SIGKILL, then reap."""
+        """As a power cut; a polite end has a test of its own."""
         self.child.kill()
         self.child.wait()
-
-    def stop(self):
-        """SIGTERM, then SIGKILL for one that does not listen."""
-        if self.child.poll() is None:
-            self.child.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self.child.wait(timeout=10)
-        self.kill()
 
 
 class Node(Process):
