@@ -17,7 +17,9 @@ def pytest_addoption(parser):
 
 
 @pytest.fixture(scope="session")
-def exe():
+def exe(request):
+    if request.config.getoption("--control"):
+        pytest.skip("the control run has no gateway")
     return binary()
 
 
