@@ -2,6 +2,14 @@
 //!
 //! Pure: values in, values out. Three wire formats known at compile time are an enum, not a trait.
 
+pub mod json;
+
+pub mod facts;
+
+pub mod splice;
+
+pub mod encoding;
+
 use std::ops::Range;
 
 /// A wire format.
