@@ -4,6 +4,14 @@
 
 pub mod recognize;
 
+pub mod json;
+
+pub mod facts;
+
+pub mod splice;
+
+pub mod encoding;
+
 pub mod frame;
 
 pub mod meter;
@@ -11,6 +19,13 @@ pub mod meter;
 pub mod verdict;
 
 pub mod refusal;
+
+pub use encoding::{Encoding, decode_zstd, encoding};
+pub use facts::facts;
+pub use meter::Meter;
+pub use recognize::{dialect_of, recognize};
+pub use refusal::Refusal;
+pub use verdict::{Verdict, counts_against_node, verdict};
 
 use std::ops::Range;
 

@@ -1,0 +1,256 @@
+//! What a body says: whether there are images in it, and a key that the later turns of the same conversation share.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::dialect::json::{Broken, Piece, Scanner, Text, Token};
+
+use super::has_items;
+use super::key::Folded;
+
+/// How much of the system prompt, of the first user message and of the tools goes into the key, in bytes each.
+///
+/// The whole would cost more than the rest of the scan, and conversations that are alike this far share that much of a
+/// node's prompt cache anyway.
+pub(super) const HASHED_BYTES_MAX: usize = 8 * 1024;
+
+#[derive(Default)]
+pub(super) struct Conversation {
+    system: Option<u64>,
+    user: Option<u64>,
+    messages: bool,
+    images: bool,
+}
+
+enum Role {
+    Unknown,
+    System,
+    User,
+    Other,
+}
+
+impl Conversation {
+    pub(super) fn has_images(&self) -> bool {
+        self.images
+    }
+
+    /// The same for every dialect, and for every replica of one build: the hasher's key is fixed.
+    pub(super) fn affinity(&self, model: &str, tools: Option<&[u8]>) -> Option<u64> {
+        if !self.messages && self.user.is_none() {
+            return None;
+        }
+        let tools = tools.map(|bytes| &bytes[..bytes.len().min(HASHED_BYTES_MAX)]);
+        let mut hasher = DefaultHasher::new();
+        (model, self.system, self.user, tools).hash(&mut hasher);
+        Some(hasher.finish())
+    }
+
+    /// `images` of Ollama's own calls.
+    pub(super) fn images<'a>(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        value: Token<'a>,
+    ) -> Result<(), Broken> {
+        self.images |= has_items(scanner, value)?;
+        Ok(())
+    }
+
+    /// A system prompt that stands beside the messages.
+    pub(super) fn system<'a>(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        value: Token<'a>,
+    ) -> Result<(), Broken> {
+        let mut said = Said::listening();
+        content(scanner, value, &mut said)?;
+        self.add_system(&said);
+        Ok(())
+    }
+
+    /// A prompt without messages: one text or several.
+    pub(super) fn prompt<'a>(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        value: Token<'a>,
+    ) -> Result<(), Broken> {
+        let mut said = Said::listening();
+        content(scanner, value, &mut said)?;
+        if said.heard() {
+            self.user = Some(said.hasher.finish());
+        }
+        Ok(())
+    }
+
+    pub(super) fn messages<'a>(
+        &mut self,
+        scanner: &mut Scanner<'a>,
+        value: Token<'a>,
+    ) -> Result<(), Broken> {
+        if value != Token::ArrayStart {
+            return scanner.skip(value);
+        }
+        loop {
+            match scanner.token()? {
+                Token::ArrayEnd => return Ok(()),
+                Token::ObjectStart => self.message(scanner)?,
+                other => scanner.skip(other)?,
+            }
+        }
+    }
+
+    fn message(&mut self, scanner: &mut Scanner<'_>) -> Result<(), Broken> {
+        // The role may stand behind the content, so whoever may still be the first user is listened to.
+        let mut role = Role::Unknown;
+        let mut said = match self.user {
+            None => Said::listening(),
+            Some(_) => Said::default(),
+        };
+        while let Token::Key(key) = scanner.token()? {
+            let value = scanner.token()?;
+            match Folded::of(&key).name() {
+                b"role" => {
+                    role = Role::of(value);
+                    if let Role::Other = role {
+                        said.room = 0;
+                    }
+                    scanner.skip(value)?;
+                }
+                b"content" => content(scanner, value, &mut said)?,
+                // What a tool gave back, in the items of OpenAI's Responses.
+                b"output" => {
+                    let mut output = Said::default();
+                    content(scanner, value, &mut output)?;
+                    said.images |= output.images;
+                }
+                b"images" => self.images(scanner, value)?,
+                _ => scanner.skip(value)?,
+            }
+        }
+        self.messages = true;
+        self.images |= said.images;
+        match role {
+            Role::System if self.user.is_none() => self.add_system(&said),
+            Role::User if self.user.is_none() => self.user = Some(said.hasher.finish()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn add_system(&mut self, said: &Said) {
+        let hash = said.hasher.finish();
+        self.system = match self.system {
+            _ if !said.heard() => self.system,
+            None => Some(hash),
+            Some(before) => Some(before.rotate_left(1) ^ hash),
+        };
+    }
+}
+
+impl Role {
+    fn of(value: Token<'_>) -> Role {
+        let Token::String(role) = value else {
+            return Role::Other;
+        };
+        match Folded::of(&role).name() {
+            b"system" | b"developer" => Role::System,
+            b"user" => Role::User,
+            _ => Role::Other,
+        }
+    }
+}
+
+/// The text of a prompt or a message, as a hash that does not depend on how the text is cut into parts and escapes.
+#[derive(Default)]
+struct Said {
+    hasher: DefaultHasher,
+    /// How much more text goes into the hash, bytes.
+    room: usize,
+    images: bool,
+}
+
+impl Said {
+    fn listening() -> Said {
+        Said {
+            room: HASHED_BYTES_MAX,
+            ..Said::default()
+        }
+    }
+
+    fn heard(&self) -> bool {
+        self.room < HASHED_BYTES_MAX
+    }
+
+    fn text(&mut self, text: &Text<'_>) {
+        if self.room == 0 {
+            return;
+        }
+        for piece in text.pieces() {
+            match piece {
+                Piece::Plain(bytes) => self.bytes(bytes),
+                Piece::Char(c) => self.bytes(c.encode_utf8(&mut [0; 4]).as_bytes()),
+            }
+            if self.room == 0 {
+                return;
+            }
+        }
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        let len = bytes.len().min(self.room);
+        self.hasher.write(&bytes[..len]);
+        self.room -= len;
+    }
+}
+
+/// A text, or an array of texts and parts.
+fn content<'a>(scanner: &mut Scanner<'a>, value: Token<'a>, said: &mut Said) -> Result<(), Broken> {
+    match value {
+        Token::String(text) => said.text(&text),
+        Token::ArrayStart => loop {
+            match scanner.token()? {
+                Token::ArrayEnd => break,
+                Token::String(text) => said.text(&text),
+                Token::ObjectStart => part(scanner, said)?,
+                other => scanner.skip(other)?,
+            }
+        },
+        _ => scanner.skip(value)?,
+    }
+    Ok(())
+}
+
+/// A part: text, an image, or Anthropic's `tool_result`, whose own content may hold images.
+fn part(scanner: &mut Scanner<'_>, said: &mut Said) -> Result<(), Broken> {
+    while let Token::Key(key) = scanner.token()? {
+        let value = scanner.token()?;
+        match (Folded::of(&key).name(), value) {
+            (b"type", Token::String(kind)) => said.images |= is_image(&kind),
+            (b"text", Token::String(text)) => said.text(&text),
+            (b"content", Token::ArrayStart) => said.images |= tool_result(scanner)?,
+            _ => scanner.skip(value)?,
+        }
+    }
+    Ok(())
+}
+
+fn tool_result(scanner: &mut Scanner<'_>) -> Result<bool, Broken> {
+    let mut images = false;
+    loop {
+        match scanner.token()? {
+            Token::ArrayEnd => return Ok(images),
+            Token::ObjectStart => {
+                while let Token::Key(key) = scanner.token()? {
+                    let value = scanner.token()?;
+                    match (Folded::of(&key).name(), value) {
+                        (b"type", Token::String(kind)) => images |= is_image(&kind),
+                        _ => scanner.skip(value)?,
+                    }
+                }
+            }
+            other => scanner.skip(other)?,
+        }
+    }
+}
+
+fn is_image(kind: &Text<'_>) -> bool {
+    matches!(&*kind.unescape(), "image_url" | "input_image" | "image")
+}
