@@ -84,7 +84,7 @@ def test_management_is_off(demo_gateway):
     client = ollama.Client(host=demo_gateway.url)
     with pytest.raises(ollama.ResponseError) as err:
         client.delete(CHAT)
-    assert err.value.status_code == 403
+    assert err.value.status_code == 501
     assert "management" in err.value.error
 
 
