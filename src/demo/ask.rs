@@ -345,6 +345,22 @@ impl Ask<'_> {
     }
 }
 
+/// An error of the node itself, in the shape of the dialect that a path belongs to.
+pub(super) fn error(path: &str, status: u16, message: &str) -> Answer {
+    if path.starts_with("/v1/messages") {
+        let label = Label {
+            model: String::new(),
+            began: SystemTime::UNIX_EPOCH,
+            number: 0,
+        };
+        return Messages::new(label, 0).refuse(status, message);
+    }
+    if path.starts_with("/v1/") {
+        return openai::error(status, message);
+    }
+    ollama::error(status, message)
+}
+
 /// An error in place of an answer; the headers that a stream would have had stay on it (recording 818).
 pub(super) fn refusal(voice: &dyn Voice, is_stream: bool, status: u16, message: &str) -> Answer {
     let mut answer = voice.refuse(status, message);

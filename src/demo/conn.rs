@@ -12,7 +12,7 @@ use super::http::{BODY_BYTES_MAX, Head, invalid, lock, parse_head, take_chunks};
 
 /// Bytes that a client may send ahead of the answer to its last request.
 const AHEAD_BYTES_MAX: usize = 1 << 20;
-const READ_BYTES: usize = 64 << 10;
+const READ_BYTES: usize = 16 << 10;
 
 /// A client's connection. All methods take `&self`, so that one task can write and watch the client at once.
 pub(super) struct Conn {

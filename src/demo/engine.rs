@@ -303,6 +303,8 @@ impl Engine {
             slots: Arc::clone(&runner.slots),
         };
         memory.runners.push(runner);
+        drop(memory);
+        self.changed.notify_waiters();
         seat
     }
 

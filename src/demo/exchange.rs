@@ -68,7 +68,7 @@ impl Exchange<'_> {
     }
 
     async fn refuse_early(&self, fault: &Fault) -> Next {
-        if let Some(answer) = fault.answer() {
+        if let Some(answer) = fault.answer(self.head.path()) {
             // Whether it arrives is the client's race against the reset that unread bytes cause.
             let _ = self.conn.write(&answer.bytes(false, true)).await;
         }
@@ -95,7 +95,7 @@ impl Exchange<'_> {
                 self.conn.write(bytes).await?;
                 return Ok(Next::Close);
             }
-            if let Some(answer) = fault.answer() {
+            if let Some(answer) = fault.answer(self.head.path()) {
                 return self.reply(answer, ticket).await;
             }
         }

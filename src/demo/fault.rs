@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ask::error;
 use super::http::{Answer, JSON};
 
 /// One way to misbehave. It strikes requests other than GET and HEAD, so that probes go on telling that all is well;
@@ -25,8 +26,10 @@ pub enum Fault {
     StaleReset,
     /// A status sent with the body unread, then the connection is closed (the kernel resets what still comes).
     EarlyStatus { status: u16 },
-    /// A status with a JSON body, keep-alive.
+    /// A status with this body, whatever the dialect; the connection stays.
     Status { status: u16, body: String },
+    /// A status with this sentence in the error shape of the call's dialect; the connection stays.
+    Refuse { status: u16, message: String },
     /// Bytes that are no HTTP, then FIN.
     Garbage,
     /// A status line without a number, then FIN.
@@ -78,7 +81,7 @@ pub(super) enum Cut {
 impl Fault {
     /// Ollama's full queue: 503 with its sentence (recording 811).
     pub fn busy() -> Fault {
-        Fault::status(
+        Fault::refuse(
             503,
             "server busy, please try again.  maximum pending requests exceeded",
         )
@@ -86,12 +89,12 @@ impl Fault {
 
     /// A client's error that Ollama reports as 500 (recording 641): another node would say the same.
     pub fn wrong_option() -> Fault {
-        Fault::status(500, "option \"num_ctx\" must be of type integer")
+        Fault::refuse(500, "option \"num_ctx\" must be of type integer")
     }
 
     /// A runner that failed before the first token: another node may do better.
     pub fn runner_failed() -> Fault {
-        Fault::status(
+        Fault::refuse(
             500,
             "model runner has unexpectedly stopped, this may be due to resource limitations or an internal error, check ollama server logs for details",
         )
@@ -99,13 +102,13 @@ impl Fault {
 
     /// 429 as a rate limited node says it.
     pub fn too_many() -> Fault {
-        Fault::status(429, "too many requests")
+        Fault::refuse(429, "too many requests")
     }
 
-    fn status(status: u16, message: &str) -> Fault {
-        Fault::Status {
+    fn refuse(status: u16, message: &str) -> Fault {
+        Fault::Refuse {
             status,
-            body: format!("{{\"error\":{}}}", super::json::quote(message)),
+            message: message.to_owned(),
         }
     }
 
@@ -137,14 +140,13 @@ impl Fault {
     }
 
     /// The answer that replaces the right one whatever was asked, and stays within HTTP's rules.
-    pub(super) fn answer(&self) -> Option<Answer> {
+    pub(super) fn answer(&self, path: &str) -> Option<Answer> {
         match self {
+            Fault::Refuse { status, message } => Some(error(path, *status, message)),
             Fault::Status { status, body } => Some(Answer::new(*status, JSON, body.clone())),
-            Fault::EarlyStatus { status } => Some(Answer::new(
-                *status,
-                JSON,
-                "{\"error\":\"refused before the body was read\"}".to_owned(),
-            )),
+            Fault::EarlyStatus { status } => {
+                Some(error(path, *status, "refused before the body was read"))
+            }
             Fault::Status700 => Some(Answer::new(700, JSON, "{}".to_owned())),
             _ => None,
         }

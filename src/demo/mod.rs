@@ -136,11 +136,11 @@ impl Node {
     /// Every generation stops after so many tokens until [`Node::resume`].
     pub fn pause_after(&self, tokens: usize) {
         self.shared.paused_after.store(tokens, Ordering::SeqCst);
+        self.shared.changed.notify_waiters();
     }
 
     pub fn resume(&self) {
-        self.shared.paused_after.store(usize::MAX, Ordering::SeqCst);
-        self.shared.changed.notify_waiters();
+        self.pause_after(usize::MAX);
     }
 
     /// Generations that [`Node::pause_after`] holds back now.

@@ -125,14 +125,15 @@ pub(super) struct Ticket {
 
 impl Ticket {
     pub(super) fn body(&self, body: &Bytes) {
-        let mut log = lock(&self.journal.log);
-        log.bodies_bytes += body.len();
-        if let Some(seen) = log.entry(self.number) {
-            seen.body = body.clone();
-        } else {
-            log.bodies_bytes -= body.len();
+        {
+            let mut log = lock(&self.journal.log);
+            if let Some(seen) = log.entry(self.number) {
+                seen.body = body.clone();
+                log.bodies_bytes += body.len();
+            }
+            log.trim();
         }
-        log.trim();
+        self.journal.changed.notify_waiters();
     }
 
     /// Told before the last bytes go out, so that a client that has them finds it told.

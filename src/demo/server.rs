@@ -31,10 +31,11 @@ fn spawn(task: impl Future<Output = ()> + Send + 'static) {
 }
 
 async fn accept(shared: Arc<Shared>, mut life: watch::Receiver<u64>) {
+    let incarnation = *life.borrow();
     loop {
         let accepted = tokio::select! {
             _ = life.changed() => return,
-            accepted = next_stream(&shared) => accepted,
+            accepted = next_stream(&shared, incarnation) => accepted,
         };
         match accepted {
             None => return,
@@ -46,13 +47,17 @@ async fn accept(shared: Arc<Shared>, mut life: watch::Receiver<u64>) {
 
 /// The next connection; `None` when the listener is closed. The listener stays in its place while we wait, so that
 /// `Node::kill` can close it without asking this task.
-async fn next_stream(shared: &Shared) -> Option<std::io::Result<TcpStream>> {
+///
+/// A listener keeps one waker only. The task of a killed node must not put its own in place of the revived one's, so it
+/// leaves the listener of another incarnation alone.
+async fn next_stream(shared: &Shared, incarnation: u64) -> Option<std::io::Result<TcpStream>> {
     let mut frozen = shared.frozen.subscribe();
     if frozen.wait_for(|f| !f).await.is_err() {
         return None;
     }
     poll_fn(|cx| match &*lock(&shared.listener) {
         None => Poll::Ready(None),
+        Some(_) if *shared.life.borrow() != incarnation => Poll::Ready(None),
         Some(listener) => listener
             .poll_accept(cx)
             .map(|r| Some(r.map(|(stream, _)| stream))),

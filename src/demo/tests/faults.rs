@@ -106,6 +106,35 @@ async fn statuses_on_cue() {
 }
 
 #[tokio::test]
+async fn a_refusal_on_cue_has_the_shape_of_the_dialect() {
+    let node = node().await;
+    node.fault(Fault::busy());
+    for (path, shape) in [
+        ("/api/generate", r#"{"error":"server busy"#),
+        (
+            "/v1/chat/completions",
+            r#"{"error":{"message":"server busy"#,
+        ),
+        (
+            "/v1/messages",
+            r#"{"type":"error","error":{"type":"overloaded_error","message":"server busy"#,
+        ),
+    ] {
+        let mut client = Client::connect(node.addr()).await;
+        let got = client.ask("POST", path, Some(STREAM)).await;
+        assert_eq!(got.status, 503, "{path}");
+        assert!(got.text().starts_with(shape), "{}", got.text());
+    }
+    node.clear_fault();
+    let raw = Fault::Status {
+        status: 502,
+        body: "<html>".to_owned(),
+    };
+    let got = ask(&node, raw, STREAM).await;
+    assert_eq!((got.status, got.text().as_str()), (502, "<html>"));
+}
+
+#[tokio::test]
 async fn lengths_that_lie() {
     let node = node().await;
     let got = ask(&node, Fault::ShortLength, WHOLE).await;

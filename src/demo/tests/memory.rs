@@ -225,7 +225,6 @@ async fn nothing_leaves_before_the_first_token_and_tokens_leave_one_by_one() {
     let mut client = begin(&node, &chat("a")).await;
     node.until(|node| node.generating() == 1).await;
     node.pause_after(2);
-    node.shared.changed.notify_waiters();
     client.peek(b"HTTP/1.1 200 OK".len()).await;
     node.resume();
     let got = client.answer(false).await;
