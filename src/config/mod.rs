@@ -1,10 +1,51 @@
 //! What the configuration means. `raw` is what was written, `check` turns it into these types; nobody else applies a
 //! default or asks whether a value is legal.
+//!
+//! Pure: the file's text, the environment and the reading of key files come in through `Sources`.
+
+mod check;
+mod credentials;
+mod describe;
+mod keys;
+mod node;
+mod problem;
+mod raw;
+mod reading;
+mod section;
+#[cfg(test)]
+mod tests;
+mod text;
+mod url;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
+pub use check::load;
+pub use describe::describe;
+pub use problem::ConfigError;
+
 use crate::profile::Profile;
+
+/// What every variable that overrides a key begins with.
+const ENV_PREFIX: &str = "ARRIERO_";
+/// Names the configuration file, and is therefore no key.
+const FILE_VARIABLE: &str = "ARRIERO_CONFIG";
+
+/// Where a configuration comes from. The caller does all reading.
+pub struct Sources<'a> {
+    /// Name (for messages) and text of the file, if there is one.
+    pub file: Option<(&'a str, &'a str)>,
+    /// The value of an environment variable.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// Names of all environment variables, so that a mistyped `ARRIERO_…` is found.
+    pub env_names: Vec<String>,
+    /// Reads a key or certificate file; the error says why not, without the path.
+    pub read_file: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
+    /// What `threads: 0` means.
+    pub cores: usize,
+    /// Whether standard error is a terminal, for `logging.format: auto`.
+    pub terminal: bool,
+}
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone)]
@@ -23,7 +64,7 @@ pub struct Config {
 pub struct Server {
     pub host: IpAddr,
     pub port: u16,
-    /// Worker threads; never 0 (`threads: 0` was resolved to the number of cores by the caller of `check`).
+    /// Worker threads; never 0 (`threads: 0` became `Sources::cores`).
     pub threads: usize,
     pub read_header_timeout: Duration,
     /// Longest gap between two reads of a request body.
@@ -174,7 +215,7 @@ pub struct Logging {
     pub access_log: bool,
 }
 
-/// `auto` was resolved by the caller of `check`, who knows whether stderr is a terminal.
+/// `auto` became one of these by `Sources::terminal`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     Text,

@@ -1,6 +1,10 @@
 //! What a node type is: its prefixes, the calls it can serve, the paths we ask for health and models.
 
 use crate::dialect::Operation;
+use Operation::{
+    Blob, Chat, ChatCompletions, Completions, CountTokens, Embed, Embeddings, Generate, Messages,
+    Model, Models, Ps, Responses, Root, Show, Tags, V1Embeddings, Version,
+};
 
 /// A node type. `PROFILES` holds all of them; a node's `type:` names one by name or prefix.
 #[derive(Debug, PartialEq, Eq)]
@@ -29,7 +33,52 @@ impl Profile {
     pub fn can_serve(&self, operation: Operation) -> bool {
         self.serves.contains(&operation)
     }
+
+    /// Path of the model listing, below the node's base path.
+    pub fn model_path(&self) -> &'static str {
+        match self.listing {
+            Listing::Ollama => "/api/tags",
+            Listing::OpenAi => "/v1/models",
+        }
+    }
+
+    /// What stands in front of every path when the node's URL names no path of its own: some servers keep their `/v1` or
+    /// `/api` one level down.
+    pub fn base_path(&self) -> &'static str {
+        match self.name {
+            "docker-model-runner" => "/engines",
+            "lemonade" => "/api",
+            "openwebui" => "/ollama",
+            _ => "",
+        }
+    }
 }
+
+/// What every OpenAI-compatible server has.
+const OPENAI: &[Operation] = &[Models, Model, ChatCompletions, Completions, V1Embeddings];
+
+/// OpenAI's and Anthropic's calls, as far as servers of models commonly have them.
+const OPENAI_AND_MESSAGES: &[Operation] = &[
+    Models,
+    Model,
+    ChatCompletions,
+    Completions,
+    V1Embeddings,
+    Responses,
+    Messages,
+];
+
+/// The above, and counting tokens.
+const OPENAI_AND_ANTHROPIC: &[Operation] = &[
+    Models,
+    Model,
+    ChatCompletions,
+    Completions,
+    V1Embeddings,
+    Responses,
+    Messages,
+    CountTokens,
+];
 
 /// All built-in node types.
 pub static PROFILES: &[Profile] = &[
@@ -38,27 +87,211 @@ pub static PROFILES: &[Profile] = &[
         prefixes: &["ollama"],
         health_path: "/",
         listing: Listing::Ollama,
-        serves: &[],
+        // Ollama answers 404 to `count_tokens`.
+        serves: &[
+            Root,
+            Version,
+            Tags,
+            Ps,
+            Models,
+            Model,
+            Show,
+            Chat,
+            Generate,
+            Embed,
+            Embeddings,
+            ChatCompletions,
+            Completions,
+            V1Embeddings,
+            Responses,
+            Messages,
+            Blob,
+        ],
     },
+    openai_like(
+        "openai-compatible",
+        &["openai-compatible"],
+        "/v1/models",
+        OPENAI,
+    ),
+    openai_like("vllm", &["vllm"], "/health", OPENAI_AND_MESSAGES),
+    openai_like(
+        "vllm-mlx",
+        &["vllm-mlx"],
+        "/health",
+        &[
+            Models,
+            Model,
+            ChatCompletions,
+            Completions,
+            V1Embeddings,
+            Messages,
+            CountTokens,
+        ],
+    ),
+    openai_like("sglang", &["sglang"], "/health", OPENAI),
+    openai_like(
+        "llamacpp",
+        &["llamacpp", "llama-cpp", "llama_cpp"],
+        "/health",
+        OPENAI_AND_ANTHROPIC,
+    ),
+    openai_like(
+        "lm-studio",
+        &["lmstudio", "lm-studio", "lm_studio"],
+        "/v1/models",
+        OPENAI_AND_MESSAGES,
+    ),
+    openai_like(
+        "lmdeploy",
+        &["lmdeploy"],
+        "/health",
+        &[Models, Model, ChatCompletions, Completions],
+    ),
+    openai_like("lemonade", &["lemonade"], "/v1/health", OPENAI),
+    // LiteLLM's `/health` calls every model behind it and costs money; this one only answers.
+    openai_like(
+        "litellm",
+        &["litellm"],
+        "/health/liveliness",
+        OPENAI_AND_MESSAGES,
+    ),
+    // Its Messages call has a path of its own, which a client's path is not rewritten to.
+    openai_like("docker-model-runner", &["dmr"], "/v1/models", OPENAI),
+    openai_like("omlx", &["omlx"], "/health", OPENAI_AND_ANTHROPIC),
+    // Open WebUI as a node is its Ollama router; a user's key goes into `auth: { type: bearer }`.
     Profile {
-        name: "llamacpp",
-        prefixes: &["llamacpp", "llama-cpp", "llama_cpp"],
-        health_path: "/health",
-        listing: Listing::OpenAi,
-        serves: &[],
-    },
-    Profile {
-        name: "vllm",
-        prefixes: &["vllm"],
-        health_path: "/health",
-        listing: Listing::OpenAi,
-        serves: &[],
+        name: "openwebui",
+        prefixes: &["openwebui"],
+        health_path: "/",
+        listing: Listing::Ollama,
+        serves: &[
+            Version,
+            Tags,
+            Ps,
+            Models,
+            Show,
+            Chat,
+            Generate,
+            Embed,
+            Embeddings,
+            ChatCompletions,
+            Completions,
+            V1Embeddings,
+            Responses,
+            Messages,
+        ],
     },
 ];
+
+const fn openai_like(
+    name: &'static str,
+    prefixes: &'static [&'static str],
+    health_path: &'static str,
+    serves: &'static [Operation],
+) -> Profile {
+    Profile {
+        name,
+        prefixes,
+        health_path,
+        listing: Listing::OpenAi,
+        serves,
+    }
+}
 
 /// Finds a profile by name or prefix.
 pub fn find(word: &str) -> Option<&'static Profile> {
     PROFILES
         .iter()
         .find(|profile| profile.name == word || profile.prefixes.contains(&word))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_word_names_one_profile() {
+        let mut seen = HashSet::new();
+        for profile in PROFILES {
+            let words: HashSet<&str> = profile
+                .prefixes
+                .iter()
+                .copied()
+                .chain([profile.name])
+                .collect();
+            for word in words {
+                assert!(seen.insert(word), "`{word}` names two profiles");
+                assert_eq!(find(word).map(|found| found.name), Some(profile.name));
+            }
+        }
+        assert!(
+            find("openai").is_none(),
+            "`/openai` is a mount for every node"
+        );
+        assert!(find("auto").is_none());
+    }
+
+    #[test]
+    fn prefixes_are_mounts() {
+        // A profile's prefix must not take the place of a mount for all nodes or of an API path.
+        let taken = [
+            "",
+            "api",
+            "v1",
+            "openai",
+            "anthropic",
+            "olla",
+            "internal",
+            "metrics",
+        ];
+        for prefix in PROFILES.iter().flat_map(|profile| profile.prefixes) {
+            assert!(!taken.contains(prefix), "{prefix}");
+            assert!(
+                prefix
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b == b'-' || b == b'_'),
+                "{prefix}"
+            );
+        }
+    }
+
+    #[test]
+    fn paths_start_with_a_slash() {
+        for profile in PROFILES {
+            assert!(profile.health_path.starts_with('/'), "{}", profile.name);
+            assert!(
+                profile.base_path().is_empty() || profile.base_path().starts_with('/'),
+                "{}",
+                profile.name
+            );
+        }
+    }
+
+    #[test]
+    fn who_serves_what() {
+        let table: &[(&str, Operation, bool)] = &[
+            ("ollama", Chat, true),
+            ("ollama", Messages, true),
+            ("ollama", CountTokens, false),
+            ("ollama", Blob, true),
+            ("openai-compatible", Messages, false),
+            ("openai-compatible", Chat, false),
+            ("vllm", Responses, true),
+            ("vllm", CountTokens, false),
+            ("llama-cpp", CountTokens, true),
+            ("lmdeploy", V1Embeddings, false),
+            ("dmr", Messages, false),
+            ("openwebui", Blob, false),
+        ];
+        for (word, operation, serves) in table {
+            assert_eq!(
+                find(word).map(|profile| profile.can_serve(*operation)),
+                Some(*serves),
+                "{word} {operation:?}"
+            );
+        }
+    }
 }

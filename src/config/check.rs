@@ -1,0 +1,332 @@
+//! From what was written to what it means: every key, every default and every cross-check.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use super::problem::{ConfigError, Place, Problem};
+use super::raw;
+use super::reading::Reading;
+use super::section::Section;
+use super::text::{Wrong, number};
+use super::{
+    Admin, Balancer, Config, HealthConfig, LogFormat, Logging, ModelDiscovery, Proxy, Queue, Retry,
+    Secret, Server, Sources, node,
+};
+
+const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Reads a configuration: the file, the environment above it, defaults below it. Any mistake refuses the whole.
+pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
+    load_with_keys(sources).map(|(config, _)| config)
+}
+
+/// As `load`, and the paths of all keys of this version.
+pub(super) fn load_with_keys(sources: &Sources) -> Result<(Config, BTreeSet<String>), ConfigError> {
+    let text = sources.file.map_or("", |(_, text)| text);
+    let tree = raw::parse(text).map_err(|problem| {
+        // An overlong file is refused before its lines are counted for an excerpt.
+        let shown = sources.file.map(|(name, text)| {
+            (
+                name,
+                if raw::FILE_BYTES_MAX < text.len() {
+                    ""
+                } else {
+                    text
+                },
+            )
+        });
+        ConfigError::new(shown, vec![problem])
+    })?;
+    let reading = Reading::new(sources);
+    let config = config(Section::new(&reading, "", Some(&tree)));
+    let (problems, known) = reading.finish();
+    if problems.is_empty() {
+        Ok((config, known))
+    } else {
+        Err(ConfigError::new(sources.file, problems))
+    }
+}
+
+fn config(mut root: Section) -> Config {
+    let (server, host, port) = server(root.section("server"));
+    let admin = admin(root.section("admin"));
+    if server.port != 0
+        && server.port == admin.port
+        && (server.host == admin.host
+            || server.host.is_unspecified()
+            || admin.host.is_unspecified())
+    {
+        let message = format!("`server.port` and `admin.port` are both {}", server.port);
+        let hint = "give the admin listener a port of its own";
+        root.reading.report(Problem::new(port, message).hint(hint));
+    }
+    let proxy = proxy(root.section("proxy"));
+    let discovery = discovery(root.section("discovery"));
+    let mut management = root.section("management");
+    let management_enabled = management.flag("enabled", false);
+    management.close();
+    open_to_all(root.section("auth"), &server, host);
+    let logging = logging(root.section("logging"));
+    root.close();
+    let (nodes, health, model_discovery) = discovery;
+    Config {
+        server,
+        admin,
+        proxy,
+        nodes,
+        health,
+        model_discovery,
+        management_enabled,
+        logging,
+    }
+}
+
+/// The settings, and where host and port were set, for the checks that involve others.
+fn server(mut s: Section) -> (Server, Place, Place) {
+    let cores = s.reading.sources.cores.max(1);
+    let host = s.text("host");
+    let mut limits = s.section("request_limits");
+    let body_bytes_max = limits.size("max_body_size", 100 << 20, 1..=(64 << 30));
+    let header_bytes_max = limits.size("max_header_size", 32 << 10, (4 << 10)..=(1 << 20));
+    limits.close();
+    let server = Server {
+        host: host
+            .as_ref()
+            .map_or(LOOPBACK, |set| s.judge(set, LOOPBACK, address)),
+        port: s.port("port", 40114),
+        threads: match s.count("threads", 0, 0..=1024) {
+            0 => cores,
+            threads => threads,
+        },
+        read_header_timeout: s.duration("read_header_timeout", seconds(10)),
+        body_timeout: s.duration("body_timeout", seconds(30)),
+        idle_timeout: s.duration_or_zero("idle_timeout", seconds(75)),
+        write_timeout: s.duration_or_zero("write_timeout", seconds(60)),
+        shutdown_timeout: s.duration("shutdown_timeout", seconds(300)),
+        connections_max: s.count("max_connections", 10_000, 1..=1_000_000),
+        h2c: s.flag("h2c", false),
+        body_bytes_max,
+        header_bytes_max,
+    };
+    let places = (
+        host.map_or(Place::Nowhere, |set| set.place),
+        s.place_of("port"),
+    );
+    s.close();
+    (server, places.0, places.1)
+}
+
+fn address(text: &str) -> Result<IpAddr, Wrong> {
+    if text == "localhost" {
+        return Ok(LOOPBACK);
+    }
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(text);
+    bare.parse().map_err(|_| {
+        Wrong::new(
+            format!("`{text}` is not an IP address"),
+            "write an address such as `127.0.0.1`, `0.0.0.0` or `::`; the port has its own key",
+        )
+    })
+}
+
+fn admin(mut s: Section) -> Admin {
+    let allowed_hosts = match s.scalars("allowed_hosts") {
+        None => vec!["localhost".to_owned()],
+        Some(hosts) => hosts
+            .iter()
+            .filter_map(|set| s.judge(set, None, |text| host_name(text).map(Some)))
+            .collect(),
+    };
+    let admin = Admin {
+        host: s.parse("host", LOOPBACK, address),
+        port: s.port("port", 40115),
+        allowed_hosts,
+        key: s.text("key").map(|set| Secret::new(set.text)),
+    };
+    s.close();
+    admin
+}
+
+fn host_name(text: &str) -> Result<String, Wrong> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    if text.is_empty() || !text.chars().all(legal) {
+        return Err(Wrong::new(
+            format!("`{text}` is not a host name"),
+            "write a name without scheme and port, such as `gateway.example.org`",
+        ));
+    }
+    Ok(text.to_ascii_lowercase())
+}
+
+const BALANCERS: &[(&str, Balancer)] = &[
+    ("adaptive", Balancer::Adaptive),
+    ("priority", Balancer::Priority),
+    ("round-robin", Balancer::RoundRobin),
+    ("least-connections", Balancer::LeastConnections),
+    ("random", Balancer::Random),
+];
+
+impl Balancer {
+    /// The word of `load_balancer`.
+    pub fn word(self) -> &'static str {
+        BALANCERS
+            .iter()
+            .find(|(_, balancer)| *balancer == self)
+            .map_or("", |(word, _)| word)
+    }
+}
+
+fn proxy(mut s: Section) -> Proxy {
+    let retry = retry(s.section("retry"));
+    let mut q = s.section("queue");
+    let queue = Queue {
+        length_max: q.count("max_length", 512, 0..=1_000_000),
+        wait_max: q.duration("max_wait", seconds(60)),
+    };
+    q.close();
+    let proxy = Proxy {
+        balancer: s.word("load_balancer", Balancer::Adaptive, BALANCERS),
+        connection_timeout: s.duration("connection_timeout", seconds(2)),
+        response_header_timeout: s.duration("response_header_timeout", seconds(600)),
+        warm_header_timeout: s.duration("warm_header_timeout", seconds(120)),
+        read_timeout: s.duration("read_timeout", seconds(120)),
+        response_timeout: Some(s.duration_or_zero("response_timeout", Duration::ZERO))
+            .filter(|limit| !limit.is_zero()),
+        retry,
+        queue,
+    };
+    s.close();
+    proxy
+}
+
+fn retry(mut s: Section) -> Retry {
+    let on_status = match s.scalars("on_status") {
+        None => vec![502, 503, 504, 429],
+        Some(statuses) => statuses
+            .iter()
+            .filter_map(|set| {
+                s.judge(set, None, |text| {
+                    Ok(u16::try_from(number(text, &(400..=599))?).ok())
+                })
+            })
+            .collect(),
+    };
+    let retry = Retry {
+        attempts_max: s.count("max_attempts", 3, 1..=100),
+        budget_percent: s.number("budget_percent", 20, 0..=100),
+        on_status,
+    };
+    s.close();
+    retry
+}
+
+type Discovery = (Vec<super::NodeConfig>, HealthConfig, ModelDiscovery);
+
+fn discovery(mut s: Section) -> Discovery {
+    s.parse("type", (), |text| match text {
+        "static" => Ok(()),
+        "dns" | "both" => Err(Wrong::new(
+            format!("`{text}` is not in this version yet"),
+            "write `static` and list the nodes under `discovery.static.endpoints`",
+        )),
+        _ => Err(Wrong::new(
+            format!("`{text}` is not one of its values"),
+            "write `static`",
+        )),
+    });
+    let mut fixed = s.section("static");
+    let nodes = node::nodes(&mut fixed);
+    fixed.close();
+    let health = health(s.section("health_check"));
+    let mut m = s.section("model_discovery");
+    let model_discovery = ModelDiscovery {
+        interval: m.duration("interval", seconds(30)),
+        loaded_interval: m.duration("loaded_interval", seconds(2)),
+        timeout: m.duration("timeout", seconds(5)),
+    };
+    m.close();
+    s.close();
+    (nodes, health, model_discovery)
+}
+
+fn health(mut s: Section) -> HealthConfig {
+    let health = HealthConfig {
+        unhealthy_threshold: s.number("unhealthy_threshold", 2, 1..=100),
+        healthy_threshold: s.number("healthy_threshold", 1, 1..=100),
+        eject_base: s.duration("eject_base", seconds(5)),
+        eject_max: s.duration("eject_max", seconds(60)),
+    };
+    if health.eject_max < health.eject_base {
+        s.reading.report(
+            Problem::new(
+                s.place_of("eject_base"),
+                "`eject_max` is shorter than `eject_base`",
+            )
+            .hint("raise `eject_max`, or lower `eject_base`"),
+        );
+    }
+    s.close();
+    health
+}
+
+/// A gateway that asks for no key must not listen where strangers are, unless that is said aloud.
+fn open_to_all(mut auth: Section, server: &Server, host: Place) {
+    auth.parse("mode", (), |text| match text {
+        "none" => Ok(()),
+        "keys" | "jwt" | "keys+jwt" => Err(Wrong::new(
+            format!("`{text}` is not in this version yet"),
+            "write `none`, and let only trusted networks reach the gateway",
+        )),
+        _ => Err(Wrong::new(
+            format!("`{text}` is not one of its values"),
+            "write `none`",
+        )),
+    });
+    let allowed = auth.flag("allow_open", false);
+    if !allowed && !server.host.is_loopback() {
+        let message = format!(
+            "listening on {} with `auth.mode: none` would let anyone who reaches it use every node",
+            server.host
+        );
+        let hint = "set `auth.allow_open: true` (or ARRIERO_AUTH_ALLOW_OPEN=true) if the network is trusted, or listen on 127.0.0.1";
+        auth.reading.report(Problem::new(host, message).hint(hint));
+    }
+    auth.close();
+}
+
+fn logging(mut s: Section) -> Logging {
+    let terminal = s.reading.sources.terminal;
+    let auto = if terminal {
+        LogFormat::Text
+    } else {
+        LogFormat::Json
+    };
+    use log::LevelFilter::{Debug, Error, Info, Off, Trace, Warn};
+    let levels = &[
+        ("off", Off),
+        ("error", Error),
+        ("warn", Warn),
+        ("info", Info),
+        ("debug", Debug),
+        ("trace", Trace),
+    ];
+    let formats = &[
+        ("auto", auto),
+        ("text", LogFormat::Text),
+        ("json", LogFormat::Json),
+    ];
+    let logging = Logging {
+        level: s.word("level", Info, levels),
+        format: s.word("format", auto, formats),
+        access_log: s.flag("access_log", true),
+    };
+    s.close();
+    logging
+}

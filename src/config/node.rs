@@ -1,0 +1,259 @@
+//! Nodes: the list in the file, or the addresses in the environment when no file lists any.
+
+use std::time::Duration;
+
+use super::credentials::{auth, headers, tls};
+use super::problem::{Place, Problem};
+use super::raw::Value;
+use super::section::Section;
+use super::text::{Wrong, number};
+use super::{NodeAuth, NodeConfig, NodeTls, NodeUrl, url};
+use crate::profile::{self, PROFILES, Profile};
+
+const NODES_MAX: usize = 1000;
+const NAME_BYTES_MAX: usize = 128;
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// All enabled nodes, in the order written.
+pub(super) fn nodes(fixed: &mut Section) -> Vec<NodeConfig> {
+    let Some((items, place)) = fixed.list("endpoints") else {
+        // Reading an absent item makes an endpoint's keys known, for hints and the documentation's test.
+        let known = Section::new(fixed.reading, "discovery.static.endpoints[]", None);
+        node(known, true);
+        return from_environment(fixed);
+    };
+    if NODES_MAX < items.len() {
+        fixed.reading.report(Problem::new(
+            place,
+            format!(
+                "{} nodes are listed; at most {NODES_MAX} are served",
+                items.len()
+            ),
+        ));
+    }
+    let mut seen: Vec<(NodeConfig, Place)> = Vec::new();
+    for item in items.iter().take(NODES_MAX) {
+        let section = Section::new(fixed.reading, "discovery.static.endpoints[]", Some(item));
+        if let Some(node) = node(section, false) {
+            refuse_twins(fixed, &seen, &node, item.at);
+            seen.push((node, item.at));
+        }
+    }
+    if seen.is_empty()
+        && items
+            .iter()
+            .all(|item| !matches!(item.value, Value::Map(_)))
+    {
+        let hint = "list one, such as `- url: http://127.0.0.1:11434`, or remove the key for the nodes of OLLAMA_BASE_URLS";
+        fixed
+            .reading
+            .report(Problem::new(place, "`discovery.static.endpoints` lists no node").hint(hint));
+    }
+    seen.into_iter().map(|(node, _)| node).collect()
+}
+
+fn refuse_twins(fixed: &Section, seen: &[(NodeConfig, Place)], node: &NodeConfig, place: Place) {
+    for (other, at) in seen {
+        let line = match at {
+            Place::At { line, .. } => format!(" (line {line})"),
+            Place::Nowhere => String::new(),
+        };
+        if other.url == node.url {
+            let message = format!(
+                "two nodes have the URL `{}`: their slots and health would be counted apart{line}",
+                node.url
+            );
+            fixed.reading.report(
+                Problem::new(place, message)
+                    .hint("remove one; `slots` and `weight` give a node a larger share"),
+            );
+        } else if other.name == node.name {
+            let message = format!("two nodes are named `{}`{line}", node.name);
+            fixed
+                .reading
+                .report(Problem::new(place, message).hint("give every node its own `name`"));
+        }
+    }
+}
+
+/// Open WebUI's variables, else Ollama's own address.
+fn from_environment(fixed: &Section) -> Vec<NodeConfig> {
+    let env = fixed.reading.sources.env;
+    let found = ["OLLAMA_BASE_URLS", "OLLAMA_BASE_URL"]
+        .into_iter()
+        .find_map(|name| Some((name, env(name).filter(|value| !value.trim().is_empty())?)));
+    let (name, urls) =
+        found.unwrap_or(("the built-in default", "http://127.0.0.1:11434".to_owned()));
+    let mut nodes: Vec<NodeConfig> = Vec::new();
+    for text in urls
+        .split(';')
+        .map(str::trim)
+        .filter(|text| !text.is_empty())
+    {
+        match url::parse(text) {
+            // The same address twice is harmless in a variable that programs put together.
+            Ok(url) if nodes.iter().any(|node| node.url == url) => {}
+            Ok(url) => nodes.extend(plain(url)),
+            Err(wrong) => fixed.reading.wrong(
+                Place::Nowhere,
+                &format!("environment variable `{name}`"),
+                wrong,
+            ),
+        }
+    }
+    nodes
+}
+
+fn plain(url: NodeUrl) -> Option<NodeConfig> {
+    let profile = profile::find("ollama")?;
+    Some(NodeConfig {
+        name: url.authority(),
+        url,
+        profile,
+        priority: 100,
+        weight: 1,
+        slots: None,
+        check_interval: CHECK_INTERVAL,
+        check_timeout: CHECK_TIMEOUT,
+        health_path: profile.health_path.to_owned(),
+        model_path: profile.model_path().to_owned(),
+        headers: Vec::new(),
+        auth: NodeAuth::None,
+        tls: NodeTls::default(),
+    })
+}
+
+/// One node; none when it is disabled or has no URL to send to. `absent` reads only to learn the keys.
+fn node(mut s: Section, absent: bool) -> Option<NodeConfig> {
+    let written = s.text("url");
+    let url = written
+        .as_ref()
+        .and_then(|set| s.judge(set, None, |text| url::parse(text).map(Some)));
+    if written.is_none() && !absent {
+        s.reading.report(
+            Problem::new(s.place, "an endpoint has no `url`")
+                .hint("write one, such as `url: http://gpu-1:11434`"),
+        );
+    }
+    let ollama = profile::find("ollama")?;
+    let profile = s.parse("type", ollama, node_type);
+    let name = s
+        .text("name")
+        .map(|set| s.judge(&set, set.text.clone(), node_name));
+    let enabled = s.flag("enabled", true);
+    let (check_interval, check_timeout) = check_times(&mut s);
+    let priority = s.number("priority", 100, 0..=1_000_000);
+    let weight = s.number("weight", 1, 1..=1_000_000);
+    let slots = s.parse("slots", None, slots);
+    let health_path = s.parse("health_check_url", profile.health_path.to_owned(), path);
+    let model_path = s.parse("model_url", profile.model_path().to_owned(), path);
+    let headers = headers(&mut s);
+    let auth = auth(s.section("auth"));
+    let uses_tls = url.as_ref().is_none_or(|url| url.tls);
+    let tls = tls(s.section("tls"), uses_tls);
+    s.close();
+    let mut url = url.filter(|_| enabled)?;
+    if url.base_path.is_empty() {
+        profile.base_path().clone_into(&mut url.base_path);
+    }
+    Some(NodeConfig {
+        name: name.unwrap_or_else(|| url.authority()),
+        url,
+        profile,
+        priority,
+        weight,
+        slots,
+        check_interval,
+        check_timeout,
+        health_path,
+        model_path,
+        headers,
+        auth,
+        tls,
+    })
+}
+
+fn node_type(text: &str) -> Result<&'static Profile, Wrong> {
+    if text == "auto" {
+        return Err(Wrong::new(
+            "`auto` is not in this version yet",
+            "name the type of the server, such as `ollama` or `vllm`",
+        ));
+    }
+    // Olla's word; here `/openai` is a mount for every node, so the profile does not claim it as a prefix.
+    let word = if text == "openai" {
+        "openai-compatible"
+    } else {
+        text
+    };
+    profile::find(word).ok_or_else(|| {
+        let near = super::text::nearest(
+            word,
+            PROFILES
+                .iter()
+                .flat_map(|profile| profile.prefixes.iter().copied()),
+        );
+        let hint = match near {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => {
+                let names: Vec<String> = PROFILES
+                    .iter()
+                    .map(|profile| format!("`{}`", profile.name))
+                    .collect();
+                format!("write one of {}", names.join(", "))
+            }
+        };
+        Wrong::new(format!("`{text}` is not a type of node"), hint)
+    })
+}
+
+fn node_name(text: &str) -> Result<String, Wrong> {
+    // The name goes into headers, metrics and log lines.
+    let legal = text
+        .chars()
+        .all(|c| c.is_ascii_graphic() && !matches!(c, '"' | '\\' | ',' | '/' | '?' | '#'));
+    if legal && text.len() <= NAME_BYTES_MAX {
+        return Ok(text.to_owned());
+    }
+    Err(Wrong::new(
+        "the name cannot stand in headers and paths",
+        format!("write at most {NAME_BYTES_MAX} letters, digits and `-._:`, without spaces"),
+    ))
+}
+
+fn slots(text: &str) -> Result<Option<u32>, Wrong> {
+    if text == "auto" {
+        return Ok(None);
+    }
+    number(text, &(1..=10_000)).map(Some).map_err(|wrong| {
+        Wrong::new(
+            wrong.message,
+            "write `auto` or a whole number from 1 to 10000",
+        )
+    })
+}
+
+fn check_times(s: &mut Section) -> (Duration, Duration) {
+    let interval = s.duration("check_interval", CHECK_INTERVAL);
+    let timeout = s.duration("check_timeout", CHECK_TIMEOUT.min(interval));
+    if interval < timeout {
+        let place = s.place_of("check_timeout");
+        let hint = "a probe must end before the next begins: lower `check_timeout` or raise `check_interval`";
+        s.reading.report(
+            Problem::new(place, "`check_timeout` is longer than `check_interval`").hint(hint),
+        );
+    }
+    (interval, timeout)
+}
+
+fn path(text: &str) -> Result<String, Wrong> {
+    let clean = text.starts_with('/') && text.chars().all(|c| c.is_ascii_graphic() && c != '#');
+    if clean {
+        return Ok(text.to_owned());
+    }
+    Err(Wrong::new(
+        format!("`{text}` is not a path"),
+        "write a path of the node itself that starts with `/`, such as `/health`",
+    ))
+}

@@ -1,0 +1,259 @@
+//! What is wrong with a configuration, told with file, line, column, the excerpt, a caret and a hint.
+
+use std::fmt::{self, Write as _};
+
+use super::text::nearest;
+
+/// Where something was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Place {
+    /// Line and column count from 1, in characters.
+    At {
+        line: usize,
+        column: usize,
+        chars: usize,
+    },
+    /// In no line: a default, the environment (the message names the variable), or the file as a whole.
+    Nowhere,
+}
+
+/// One mistake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) place: Place,
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(place: Place, message: impl Into<String>) -> Problem {
+        Problem {
+            place,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    pub(super) fn hint(self, hint: impl Into<String>) -> Problem {
+        Problem {
+            hint: Some(hint.into()),
+            ..self
+        }
+    }
+}
+
+/// Why a configuration was refused: every mistake found, ready to print. Values that look like secrets are starred out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConfigError {
+    rendered: String,
+}
+
+/// More mistakes than this are counted, not shown.
+const SHOWN_MAX: usize = 20;
+
+impl ConfigError {
+    pub(super) fn new(file: Option<(&str, &str)>, mut problems: Vec<Problem>) -> ConfigError {
+        problems.sort_by_key(|problem| problem.place);
+        problems.dedup();
+        let lines: Vec<&str> = file.map_or_else(Vec::new, |(_, text)| text.lines().collect());
+        let name = file.map(|(name, _)| name);
+        let mut parts: Vec<String> = problems
+            .iter()
+            .take(SHOWN_MAX)
+            .map(|problem| render(problem, name, &lines))
+            .collect();
+        if SHOWN_MAX < problems.len() {
+            parts.push(format!("and {} more", problems.len() - SHOWN_MAX));
+        }
+        ConfigError {
+            rendered: parts.join("\n\n"),
+        }
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.rendered)
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+fn render(problem: &Problem, name: Option<&str>, lines: &[&str]) -> String {
+    let message = printable(&problem.message);
+    let mut out = match (problem.place, name) {
+        (
+            Place::At {
+                line,
+                column,
+                chars,
+            },
+            Some(name),
+        ) => {
+            let excerpt = excerpt(lines, line, column, chars);
+            format!("{name}:{line}:{column}: {message}{excerpt}")
+        }
+        (_, Some(name)) => format!("{name}: {message}"),
+        (_, None) => format!("configuration: {message}"),
+    };
+    if let Some(hint) = &problem.hint {
+        out.push_str("\n  hint: ");
+        out.push_str(&printable(hint));
+    }
+    out
+}
+
+/// Longer lines are generated ones, which no excerpt makes clearer.
+const LINE_CHARS_MAX: usize = 400;
+
+/// The line before, the line, and a caret under what is meant.
+fn excerpt(lines: &[&str], line: usize, column: usize, chars: usize) -> String {
+    let width = line.to_string().len();
+    let shown = |number: usize| {
+        let text = lines.get(number.checked_sub(1)?)?.trim_end();
+        (text.chars().take(LINE_CHARS_MAX + 1).count() <= LINE_CHARS_MAX).then_some(text)
+    };
+    let Some(text) = shown(line) else {
+        return String::new();
+    };
+    let mut out = String::new();
+    for (number, text) in [(line - 1, shown(line - 1)), (line, Some(text))] {
+        if let Some(text) = text {
+            // Writing into a String cannot fail.
+            let _ = write!(out, "\n  {number:>width$} | {}", printable(&mask(text)));
+        }
+    }
+    let carets = chars
+        .min((text.chars().count() + 1).saturating_sub(column))
+        .max(1);
+    let blank = " ".repeat(column.saturating_sub(1).min(LINE_CHARS_MAX));
+    let _ = write!(out, "\n  {:width$} | {blank}{}", "", "^".repeat(carets));
+    out
+}
+
+/// Control characters would move the caret or drive a terminal.
+fn printable(text: &str) -> String {
+    text.chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
+}
+
+/// Keys whose values no excerpt may show; also when mistyped, and at the end of a longer word such as `X-Api-Key`.
+const SECRET_WORDS: &[&str] = &[
+    "token",
+    "key",
+    "password",
+    "secret",
+    "authorization",
+    "cookie",
+];
+
+/// Stars out secrets, one star per character so that the caret still points right.
+fn mask(line: &str) -> String {
+    let mut chars: Vec<char> = line.chars().collect();
+    for index in 0..chars.len() {
+        let next = chars.get(index + 1);
+        if chars[index] == ':'
+            && next.is_none_or(|c| c.is_whitespace() || *c == '"')
+            && is_secret(&word_before(&chars, index))
+        {
+            star_value(&mut chars, index + 1);
+        }
+        if chars[index] == '@' {
+            star_login(&mut chars, index);
+        }
+    }
+    chars.into_iter().collect()
+}
+
+fn word_before(chars: &[char], end: usize) -> String {
+    let is_quote = |c: &char| matches!(c, '"' | '\'');
+    let end = if chars[..end].last().is_some_and(is_quote) {
+        end - 1
+    } else {
+        end
+    };
+    let in_word = |c: &&char| c.is_alphanumeric() || matches!(c, '_' | '-');
+    let length = chars[..end].iter().rev().take_while(in_word).count();
+    chars[end - length..end]
+        .iter()
+        .collect::<String>()
+        .to_ascii_lowercase()
+}
+
+fn is_secret(word: &str) -> bool {
+    SECRET_WORDS.iter().any(|secret| word.ends_with(secret))
+        || nearest(word, SECRET_WORDS.iter().copied()).is_some()
+}
+
+fn star_value(chars: &mut [char], colon: usize) {
+    let start = colon
+        + chars[colon..]
+            .iter()
+            .take_while(|c| c.is_whitespace())
+            .count();
+    // `${VAR}` names a variable and shows nothing of its value.
+    if chars[start..].starts_with(&['$', '{']) {
+        return;
+    }
+    let quote = chars
+        .get(start)
+        .copied()
+        .filter(|c| matches!(c, '"' | '\''));
+    let in_braces = chars[..start].contains(&'{');
+    for index in start..chars.len() {
+        let c = chars[index];
+        let comment = c == '#' && chars[index - 1].is_whitespace();
+        if quote.is_none() && (comment || (in_braces && matches!(c, ',' | '}'))) {
+            break;
+        }
+        if !c.is_whitespace() {
+            chars[index] = '*';
+        }
+        if Some(c) == quote && index != start {
+            break;
+        }
+    }
+}
+
+/// What stands before the `@` of a URL, back to its `//` or the beginning of the word.
+fn star_login(chars: &mut [char], at: usize) {
+    for index in (0..at).rev() {
+        let before_is_slash = 0 < index && chars[index - 1] == '/';
+        let c = chars[index];
+        if c.is_whitespace() || matches!(c, '"' | '\'') || (c == '/' && before_is_slash) {
+            break;
+        }
+        chars[index] = '*';
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::mask;
+
+    #[test]
+    fn secrets_are_starred() {
+        let table = [
+            ("token: ab#c,d # why", "token: ****** # why"),
+            (
+                "{ type: basic, password: \"a,}b\", username: me }",
+                "{ type: basic, password: ******, username: me }",
+            ),
+            ("{ key: abc, header: X-A }", "{ key: ***, header: X-A }"),
+            ("tokn: abc", "tokn: ***"),
+            ("X-Api-Key: abc", "X-Api-Key: ***"),
+            ("\"token\": abc", "\"token\": ***"),
+            ("Authorization: Bearer abc", "Authorization: ****** ***"),
+            ("token: ${GPU_TOKEN}", "token: ${GPU_TOKEN}"),
+            ("token_file: /run/token", "token_file: /run/token"),
+            ("url: http://me:p@ss@gpu:1/x", "url: http://*******@gpu:1/x"),
+            ("url: 'me:pass@gpu:1'", "url: '*******@gpu:1'"),
+            ("url: http://gpu:1/x", "url: http://gpu:1/x"),
+            ("type: bearer", "type: bearer"),
+        ];
+        for (line, masked) in table {
+            assert_eq!(mask(line), masked);
+        }
+    }
+}
