@@ -33,8 +33,13 @@ impl Chat {
     pub(crate) fn bytes(self) -> Vec<u8> {
         let prompt = "tell me about the sea and the moon ".repeat(PROMPT_BYTES / 35);
         let stream = self.stream;
+        let options = if stream {
+            ""
+        } else {
+            r#""options":{"num_predict":1},"#
+        };
         let body = format!(
-            r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"{prompt}"}}],"stream":{stream}}}"#
+            r#"{{"model":"{MODEL}","messages":[{{"role":"user","content":"{prompt}"}}],{options}"stream":{stream}}}"#
         );
         let length = body.len();
         format!(
