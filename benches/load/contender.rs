@@ -74,13 +74,14 @@ impl Contender {
         let log = dir.join("log");
         let mut process = Process::start(&mut self.command(addr, nodes, dir)?, &log)?;
         let deadline = Instant::now() + START_MAX;
-        while !answers(addr).await {
-            let ended = process.has_ended();
-            if ended || deadline < Instant::now() {
-                let what = if ended { "it ended" } else { "no good answer" };
+        while let Err(why) = answers(addr).await {
+            if process.has_ended() {
                 let said = fs::read_to_string(&log).unwrap_or_default();
                 let said = said.lines().next_back().unwrap_or("nothing");
-                return Err(format!("{what}; it said: {said}").into());
+                return Err(format!("it ended at once; its last words: {said}").into());
+            }
+            if deadline < Instant::now() {
+                return Err(format!("no good answer in {START_MAX:?}: {why}").into());
             }
             sleep(START_POLL).await;
         }
@@ -107,15 +108,13 @@ impl Contender {
     }
 }
 
-async fn answers(addr: SocketAddr) -> bool {
-    let ask = async {
-        let request = SMALL.bytes();
-        Connection::open(addr)
-            .await?
-            .exchange(&request, |_| ())
-            .await
-    };
-    matches!(ask.await, Ok(200))
+async fn answers(addr: SocketAddr) -> Result<()> {
+    let request = SMALL.bytes();
+    let mut connection = Connection::open(addr).await?;
+    match connection.exchange(&request, |_| ()).await? {
+        200 => Ok(()),
+        status => Err(format!("status {status}").into()),
+    }
 }
 
 /// An address that was free a moment ago.
@@ -147,7 +146,7 @@ http {{
   server {{
     listen {addr};
     location / {{
-      proxy_pass http://nodes; proxy_http_version 1.1; proxy_set_header Connection \"\";
+      proxy_pass http://nodes; proxy_http_version 1.1; proxy_set_header Connection \"\"; proxy_set_header Host $host;
       proxy_buffering off; proxy_request_buffering off; proxy_read_timeout 600s;
     }}
   }}

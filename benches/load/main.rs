@@ -8,8 +8,6 @@ mod contender;
 
 mod measure;
 
-mod node;
-
 mod passthrough;
 
 mod process;
@@ -25,9 +23,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use arriero::demo::Node;
 use contender::{ALL, Contender, Running};
 use measure::{MODEL, latency, throughput};
-use node::Node;
 use report::Tally;
 use streams::{Pace, streams};
 
