@@ -1,4 +1,4 @@
-//! `Fault`: what happened, whose fault it is, and whether another node may still save the day.
+//! `Fault`: what happened, and whether another node may still save the day.
 //!
 //! It is the one error that crosses modules. It becomes text for a client in exactly one place, that client's dialect
 //! (`dialect::refusal`), so a message says what happened, why, and what to do, in one sentence without a dialect's dressing.
@@ -33,14 +33,6 @@ pub enum Kind {
     ClientGone,
     /// We broke (500).
     Internal,
-}
-
-/// Whose fault it was.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
-    Client,
-    Node,
-    Gateway,
 }
 
 impl Fault {
@@ -89,17 +81,6 @@ impl Fault {
             Kind::NodeSilent => "node_silent",
             Kind::ClientGone => "client_gone",
             Kind::Internal => "internal_error",
-        }
-    }
-
-    pub fn blame(&self) -> Blame {
-        match self.kind {
-            Kind::Refused { .. }
-            | Kind::MethodNotAllowed { .. }
-            | Kind::UnknownModel
-            | Kind::ClientGone => Blame::Client,
-            Kind::NodeFailed | Kind::NodeSilent => Blame::Node,
-            Kind::Unavailable { .. } | Kind::Internal => Blame::Gateway,
         }
     }
 

@@ -1,1 +1,181 @@
-fn main() {}
+//! `arriero`: argv and environment in, a running gateway out. The only reader of either.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+
+use arriero::config::{self, Config, Sources};
+use arriero::{demo, gateway, telemetry};
+
+/// One address for a herd of Ollama nodes.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = false)]
+struct Cli {
+    /// Configuration file; default: $ARRIERO_CONFIG, then conf/arriero.yaml if it is there, then none.
+    #[arg(short, long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the gateway (what plain `arriero` does).
+    Serve,
+    /// Read a configuration and print what it means.
+    Check {
+        /// The file; default: as for `serve`.
+        file: Option<PathBuf>,
+    },
+    /// Three simulated nodes and a gateway in one process, nothing else needed.
+    Demo(DemoArgs),
+    /// One simulated node, for trying things out.
+    DemoNode(DemoNodeArgs),
+}
+
+#[derive(Args)]
+struct DemoArgs {
+    #[arg(long, default_value_t = 40114)]
+    port: u16,
+    #[arg(long, default_value_t = 40115)]
+    admin_port: u16,
+}
+
+#[derive(Args)]
+struct DemoNodeArgs {
+    /// Port on 127.0.0.1; 0 takes any free one.
+    #[arg(long, default_value_t = 11434)]
+    port: u16,
+    #[arg(long, default_value = "demo")]
+    name: String,
+    /// A chat model in memory; may be given more than once.
+    #[arg(long = "model", default_values = ["llama3.2", "qwen3"])]
+    models: Vec<String>,
+    /// An embedding model on disk.
+    #[arg(long, default_value = "nomic-embed-text")]
+    embedder: String,
+    /// Requests at a time per model.
+    #[arg(long, default_value_t = 4)]
+    slots: usize,
+    /// Tokens of an answer when the request sets no limit.
+    #[arg(long, default_value_t = 20)]
+    tokens: usize,
+    /// Pause between two tokens, milliseconds.
+    #[arg(long, default_value_t = 30)]
+    token_delay_ms: u64,
+    /// Speak OpenAI's dialect only, as vLLM does.
+    #[arg(long)]
+    openai: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command.unwrap_or(Command::Serve) {
+        Command::Serve => load(cli.config.as_deref()).and_then(serve),
+        Command::Check { file } => load(file.or(cli.config).as_deref()).and_then(|config| print(&config::describe(&config))),
+        Command::Demo(args) => run_demo(&args),
+        Command::DemoNode(args) => run_demo_node(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            let _ = writeln!(std::io::stderr(), "{message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Finds, reads and understands the configuration.
+fn load(file: Option<&Path>) -> Result<Config, String> {
+    let named = file.map(Path::to_owned).or_else(|| std::env::var_os("ARRIERO_CONFIG").map(PathBuf::from));
+    let usual = Path::new("conf/arriero.yaml");
+    let path = named.or_else(|| usual.exists().then(|| usual.to_owned()));
+    let text = match &path {
+        None => None,
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?),
+    };
+    let name = path.as_deref().map(|path| path.display().to_string());
+    understand(name.as_deref().zip(text.as_deref()))
+}
+
+fn understand(file: Option<(&str, &str)>) -> Result<Config, String> {
+    let sources = Sources {
+        file,
+        env: &|name| std::env::var(name).ok(),
+        env_names: std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect(),
+        read_file: &|path| std::fs::read(path).map_err(|error| error.to_string()),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        terminal: std::io::stderr().is_terminal(),
+    };
+    config::load(&sources).map_err(|error| error.to_string())
+}
+
+fn serve(config: Config) -> Result<(), String> {
+    telemetry::log::install(&config.logging);
+    gateway::server::run(config).map_err(|fault| fault.message)
+}
+
+fn run_demo(args: &DemoArgs) -> Result<(), String> {
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    let start = async {
+        let mut nodes = Vec::new();
+        for node in demo::trio() {
+            nodes.push(node.start().await?);
+        }
+        std::io::Result::Ok(nodes)
+    };
+    let nodes = runtime.block_on(start).map_err(|error| format!("the simulated nodes can't start: {error}"))?;
+    let urls: Vec<String> = nodes.iter().map(demo::Node::url).collect();
+    let config = understand(Some(("demo", &demo_config(&urls, args))))?;
+    print(&demo_greeting(&urls, args))?;
+    serve(config) // the nodes live until the gateway ends
+}
+
+fn demo_config(urls: &[String], args: &DemoArgs) -> String {
+    let nodes = urls.iter().zip(1..).map(|(url, n)| format!("      - {{ url: \"{url}\", name: gpu-{n}, type: ollama }}\n"));
+    format!(
+        "server: {{ port: {} }}\nadmin: {{ port: {} }}\ndiscovery:\n  static:\n    endpoints:\n{}",
+        args.port,
+        args.admin_port,
+        nodes.collect::<String>()
+    )
+}
+
+fn demo_greeting(urls: &[String], args: &DemoArgs) -> String {
+    let at = format!("http://127.0.0.1:{}", args.port);
+    format!(
+        "Three simulated nodes ({}) behind one gateway at {at}. Try, in another terminal:\n\n  \
+         curl {at}/api/tags\n  \
+         curl {at}/api/chat -d '{{\"model\":\"llama3.2\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n  \
+         curl -N {at}/v1/chat/completions -d '{{\"model\":\"qwen3\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n\n\
+         Health and metrics: curl http://127.0.0.1:{}/metrics    Stop: Ctrl-C\n",
+        urls.join(", "),
+        args.admin_port,
+    )
+}
+
+fn run_demo_node(args: &DemoNodeArgs) -> Result<(), String> {
+    let kind = if args.openai { demo::Kind::OpenAi } else { demo::Kind::Ollama };
+    let builder = demo::Node::builder().name(&args.name).kind(kind).slots(args.slots).tokens(args.tokens);
+    let builder = builder.token_delay(Duration::from_millis(args.token_delay_ms));
+    let builder = builder.embedder(&args.embedder);
+    let builder = args.models.iter().fold(builder, |builder, model| builder.loaded(model));
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let addr = SocketAddr::from(([127, 0, 0, 1], args.port));
+        let node = builder.start_on(addr).await.map_err(|error| format!("{addr} can't be listened on: {error}"))?;
+        print(&format!("simulated node `{}` at {}\n", args.name, node.url()))?;
+        tokio::signal::ctrl_c().await.map_err(|error| error.to_string())
+    })
+}
+
+/// Standard output; a reader that has gone is not an error worth telling.
+fn print(text: &str) -> Result<(), String> {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    Ok(())
+}

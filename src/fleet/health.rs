@@ -22,6 +22,16 @@ pub enum Health {
     },
 }
 
+impl Health {
+    pub fn is_up(&self) -> bool {
+        matches!(self, Health::Up)
+    }
+
+    pub fn is_down(&self) -> bool {
+        matches!(self, Health::Down { .. })
+    }
+}
+
 /// A node's health and the counters behind it.
 ///
 /// Failures of probes and of traffic add up. A good probe forgives only failed probes, because a node that answers `/` may

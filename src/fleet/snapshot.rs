@@ -85,6 +85,11 @@ impl Node {
         self.counters.last_picked.load(Ordering::Relaxed)
     }
 
+    /// Whether the node has told its models.
+    pub fn knows_models(&self) -> bool {
+        self.installed.is_some()
+    }
+
     /// The installed models, none while the node has not told them.
     pub fn models(&self) -> &[Installed] {
         self.installed.as_deref().unwrap_or_default()

@@ -1,2 +1,27 @@
-#[cfg(test)]
-mod placeholder {}
+//! The one integration test binary: real gateways, real sockets, simulated nodes that misbehave on cue.
+
+mod support;
+
+mod tidy;
+
+mod relay;
+
+mod failover;
+
+mod streams;
+
+mod leaving;
+
+mod federated;
+
+mod bodies;
+
+mod limits;
+
+mod slots;
+
+mod death;
+
+mod admin;
+
+mod process;

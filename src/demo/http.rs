@@ -1,0 +1,411 @@
+//! HTTP/1 by hand: a node must be able to write what no HTTP library would, and to see its client leave.
+
+use std::io::{self, ErrorKind};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+
+use super::clock;
+
+pub(super) const JSON: &str = "application/json; charset=utf-8";
+pub(super) const BARE_JSON: &str = "application/json";
+pub(super) const NDJSON: &str = "application/x-ndjson";
+pub(super) const SSE: &str = "text/event-stream";
+pub(super) const TEXT: &str = "text/plain";
+
+const HEAD_BYTES_MAX: usize = 1 << 20;
+const HEADERS_MAX: usize = 128;
+const BODY_BYTES_MAX: usize = 256 << 20;
+/// Bytes that a client may send ahead of the answer to its last request.
+const AHEAD_BYTES_MAX: usize = 1 << 20;
+const READ_BYTES: usize = 64 << 10;
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A request's line and headers.
+#[derive(Debug, Clone)]
+pub(super) struct Head {
+    pub method: String,
+    /// With its query, as sent.
+    pub target: String,
+    pub is_http10: bool,
+    pub headers: Vec<(String, String)>,
+}
+
+impl Head {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        let mut found = self
+            .headers
+            .iter()
+            .filter(|(n, _)| n.eq_ignore_ascii_case(name));
+        found.next().map(|(_, v)| v.as_str())
+    }
+
+    pub(super) fn path(&self) -> &str {
+        self.target.split('?').next().unwrap_or_default()
+    }
+
+    /// Whether the client wants the connection closed after the answer.
+    pub(super) fn closes(&self) -> bool {
+        let wish = self.header("connection").unwrap_or_default();
+        self.is_http10 || wish.to_ascii_lowercase().contains("close")
+    }
+
+    fn is_chunked(&self) -> bool {
+        self.header("transfer-encoding")
+            .is_some_and(|v| v.eq_ignore_ascii_case("chunked"))
+    }
+}
+
+/// How the end of a body is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    Length(usize),
+    Chunked,
+    /// The body ends with the connection.
+    Close,
+    /// Neither length nor body.
+    Nothing,
+}
+
+/// A whole answer.
+#[derive(Debug, Clone)]
+pub(super) struct Answer {
+    pub status: u16,
+    /// `Content-Type` included, `Date` and the framing not.
+    pub headers: Vec<(&'static str, String)>,
+    pub body: Vec<u8>,
+    pub framing: Framing,
+}
+
+impl Answer {
+    pub(super) fn new(status: u16, content_type: &str, body: String) -> Answer {
+        Answer {
+            status,
+            headers: vec![("Content-Type", content_type.to_owned())],
+            framing: Framing::Length(body.len()),
+            body: body.into_bytes(),
+        }
+    }
+
+    /// A status and nothing else.
+    pub(super) fn empty(status: u16) -> Answer {
+        Answer {
+            status,
+            headers: Vec::new(),
+            framing: Framing::Length(0),
+            body: Vec::new(),
+        }
+    }
+
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Answer {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub(super) fn framed(mut self, framing: Framing) -> Answer {
+        self.framing = framing;
+        self
+    }
+
+    /// All its bytes; a chunked one has a single chunk.
+    pub(super) fn bytes(&self, is_head: bool, close: bool) -> Vec<u8> {
+        let mut out = head(self.status, &self.headers, self.framing, close);
+        if !is_head && self.framing == Framing::Chunked {
+            chunk(&mut out, &self.body);
+            out.extend_from_slice(b"0\r\n\r\n");
+        } else if !is_head {
+            out.extend_from_slice(&self.body);
+        }
+        out
+    }
+}
+
+/// A status line and headers, in Go's order: by name, then Date, then the framing.
+pub(super) fn head(
+    status: u16,
+    headers: &[(&'static str, String)],
+    framing: Framing,
+    close: bool,
+) -> Vec<u8> {
+    let mut sorted: Vec<_> = headers.iter().collect();
+    sorted.sort_by_key(|(name, _)| *name);
+    let mut out = format!("HTTP/1.1 {status} {}\r\n", reason(status));
+    for (name, value) in sorted {
+        out.push_str(&format!("{name}: {value}\r\n"));
+    }
+    out.push_str(&format!(
+        "Date: {}\r\n",
+        clock::http_date(SystemTime::now())
+    ));
+    match framing {
+        Framing::Length(n) => out.push_str(&format!("Content-Length: {n}\r\n")),
+        Framing::Chunked => out.push_str("Transfer-Encoding: chunked\r\n"),
+        Framing::Close | Framing::Nothing => {}
+    }
+    if close || framing == Framing::Close {
+        out.push_str("Connection: close\r\n");
+    }
+    out.push_str("\r\n");
+    out.into_bytes()
+}
+
+/// Appends one chunk; an empty one would end the body, so it writes nothing.
+pub(super) fn chunk(out: &mut Vec<u8>, data: &[u8]) {
+    if data.is_empty() {
+        return;
+    }
+    out.extend_from_slice(format!("{:x}\r\n", data.len()).as_bytes());
+    out.extend_from_slice(data);
+    out.extend_from_slice(b"\r\n");
+}
+
+fn reason(status: u16) -> &'static str {
+    http::StatusCode::from_u16(status)
+        .ok()
+        .and_then(|s| s.canonical_reason())
+        .unwrap_or("Odd")
+}
+
+/// A client's connection. All methods take `&self`, so that one task can write and watch the client at once.
+pub(super) struct Conn {
+    stream: TcpStream,
+    /// What came and was not consumed yet.
+    ahead: Mutex<BytesMut>,
+    frozen: watch::Receiver<bool>,
+}
+
+impl Conn {
+    pub(super) fn new(stream: TcpStream, frozen: watch::Receiver<bool>) -> Conn {
+        Conn {
+            stream,
+            ahead: Mutex::new(BytesMut::new()),
+            frozen,
+        }
+    }
+
+    /// The next request's head; `None` when the client closed between two requests.
+    ///
+    /// # Errors
+    /// The connection broke or what came is no HTTP.
+    pub(super) async fn head(&self) -> io::Result<Option<Head>> {
+        loop {
+            if let Some(head) = parse_head(&mut lock(&self.ahead))? {
+                return Ok(Some(head));
+            }
+            if self.fill(READ_BYTES).await? == 0 {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The body; `pace` makes the reading slow: so many bytes at a time, then a rest.
+    ///
+    /// # Errors
+    /// The connection ended first, the framing is broken, or the body is larger than 256 MiB.
+    pub(super) async fn body(
+        &self,
+        head: &Head,
+        pace: Option<(usize, Duration)>,
+    ) -> io::Result<Bytes> {
+        let chunked = head.is_chunked();
+        let length: usize = match head.header("content-length") {
+            Some(text) => text.trim().parse().map_err(|_| invalid("Content-Length"))?,
+            None => 0,
+        };
+        if BODY_BYTES_MAX < length {
+            return Err(invalid("body size"));
+        }
+        if head.header("expect").is_some() {
+            self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
+        }
+        let mut body = BytesMut::new();
+        loop {
+            let complete = if chunked {
+                take_chunks(&mut lock(&self.ahead), &mut body)?
+            } else {
+                let mut ahead = lock(&self.ahead);
+                let wanted = (length - body.len()).min(ahead.len());
+                body.extend_from_slice(&ahead.split_to(wanted));
+                body.len() == length
+            };
+            if complete {
+                return Ok(body.freeze());
+            }
+            if let Some((_, rest)) = pace {
+                tokio::time::sleep(rest).await;
+            }
+            if self
+                .fill(pace.map_or(READ_BYTES, |(bytes, _)| bytes))
+                .await?
+                == 0
+            {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Reads at most `bytes_max` bytes more; 0 means that the client closed its side.
+    async fn fill(&self, bytes_max: usize) -> io::Result<usize> {
+        loop {
+            self.thawed().await;
+            self.stream.readable().await?;
+            self.thawed().await;
+            let read = {
+                let mut ahead = lock(&self.ahead);
+                ahead.reserve(bytes_max);
+                self.stream
+                    .try_read_buf(&mut (&mut *ahead).limit(bytes_max))
+            };
+            match read {
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// Resolves when the client has left, or closed its sending side, which Ollama takes for leaving too.
+    pub(super) async fn gone(&self) {
+        loop {
+            if AHEAD_BYTES_MAX < lock(&self.ahead).len() {
+                // A client that pipelines this much is not watched any further.
+                return std::future::pending().await;
+            }
+            if !matches!(self.fill(READ_BYTES).await, Ok(n) if n > 0) {
+                return;
+            }
+        }
+    }
+
+    /// # Errors
+    /// The client is gone.
+    pub(super) async fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            self.thawed().await;
+            match self.stream.try_write(bytes) {
+                Ok(n) => bytes = &bytes[n..],
+                Err(e) if e.kind() == ErrorKind::WouldBlock => self.stream.writable().await?,
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the close of this connection a reset.
+    pub(super) fn reset_on_close(&self) {
+        // It fails only for a socket that is gone already.
+        let _ = self.stream.set_zero_linger();
+    }
+
+    async fn thawed(&self) {
+        if *self.frozen.borrow() {
+            let mut frozen = self.frozen.clone();
+            // An error means that the node is gone; its connections end with it.
+            let _ = frozen.wait_for(|f| !f).await;
+        }
+    }
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, format!("bad {what} in a request"))
+}
+
+fn parse_head(buf: &mut BytesMut) -> io::Result<Option<Head>> {
+    let mut slots = [httparse::EMPTY_HEADER; HEADERS_MAX];
+    let mut request = httparse::Request::new(&mut slots);
+    let status = request.parse(buf).map_err(|_| invalid("head"))?;
+    let httparse::Status::Complete(len) = status else {
+        if HEAD_BYTES_MAX < buf.len() {
+            return Err(invalid("head size"));
+        }
+        return Ok(None);
+    };
+    let headers = request.headers.iter().map(|h| {
+        let value = String::from_utf8_lossy(h.value).into_owned();
+        (h.name.to_owned(), value)
+    });
+    let head = Head {
+        method: request.method.unwrap_or_default().to_owned(),
+        target: request.path.unwrap_or_default().to_owned(),
+        is_http10: request.version == Some(0),
+        headers: headers.collect(),
+    };
+    buf.advance(len);
+    Ok(Some(head))
+}
+
+/// Moves the whole chunks from `buf` to `body`; true when the last one was there.
+fn take_chunks(buf: &mut BytesMut, body: &mut BytesMut) -> io::Result<bool> {
+    loop {
+        let parsed = httparse::parse_chunk_size(buf).map_err(|_| invalid("chunk size"))?;
+        let httparse::Status::Complete((line, size)) = parsed else {
+            return Ok(false);
+        };
+        let size = usize::try_from(size).map_err(|_| invalid("chunk size"))?;
+        if BODY_BYTES_MAX < size.saturating_add(body.len()) {
+            return Err(invalid("body size"));
+        }
+        if size == 0 {
+            return Ok(take_trailers(buf, line));
+        }
+        if buf.len() < line + size + 2 {
+            return Ok(false);
+        }
+        buf.advance(line);
+        body.extend_from_slice(&buf.split_to(size));
+        buf.advance(2);
+    }
+}
+
+/// Drops trailers up to the empty line; false when it is not there yet.
+fn take_trailers(buf: &mut BytesMut, from: usize) -> bool {
+    let mut at = from;
+    while let Some(line) = buf[at..].iter().position(|b| *b == b'\n') {
+        let is_empty = matches!(&buf[at..at + line], b"" | b"\r");
+        at += line + 1;
+        if is_empty {
+            buf.advance(at);
+            return true;
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_are_taken_at_every_border() {
+        let wire = b"4\r\nherd\r\n6;x=1\r\n of ll\r\n3\r\nama\r\n0\r\nTrailer: 1\r\n\r\nNEXT";
+        for cut in 0..wire.len() {
+            let mut buf = BytesMut::from(&wire[..cut]);
+            let mut body = BytesMut::new();
+            let early = take_chunks(&mut buf, &mut body).unwrap();
+            assert_eq!(early, wire.len() - 4 <= cut, "cut at {cut}");
+            buf.extend_from_slice(&wire[cut..]);
+            assert!(early || take_chunks(&mut buf, &mut body).unwrap());
+            assert_eq!(&body[..], b"herd of llama");
+            assert_eq!(&buf[..], b"NEXT");
+        }
+    }
+
+    #[test]
+    fn a_head_is_taken_once_it_is_whole() {
+        let wire = b"POST /api/chat?x=1 HTTP/1.0\r\nHost: a\r\nContent-length: 2\r\n\r\n{}";
+        let mut buf = BytesMut::from(&wire[..30]);
+        assert!(parse_head(&mut buf).unwrap().is_none());
+        buf.extend_from_slice(&wire[30..]);
+        let head = parse_head(&mut buf).unwrap().unwrap();
+        assert_eq!((head.method.as_str(), head.path()), ("POST", "/api/chat"));
+        assert!(head.closes());
+        assert_eq!(head.header("Content-Length"), Some("2"));
+        assert_eq!(&buf[..], b"{}");
+        assert!(parse_head(&mut BytesMut::from(&b"\x16\x03\x01\r\n\r\n"[..])).is_err());
+    }
+}

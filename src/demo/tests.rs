@@ -1,0 +1,6 @@
+//! The simulated node over real sockets: against recordings of a real one, its queues, and the bytes of every fault.
+
+mod client;
+mod faults;
+mod golden;
+mod memory;

@@ -1,0 +1,83 @@
+//! The admin listener: health, readiness, metrics. The pages are `crate::admin`'s; here is who may read them.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{HeaderMap, Response};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+use subtle::ConstantTimeEq;
+
+use crate::admin::{self, Page, State};
+
+use super::{Gateway, guard};
+
+/// The admin listener's application.
+pub struct AdminApp(pub Arc<Gateway>);
+
+#[async_trait]
+impl ServeHttp for AdminApp {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        guard::head_is_here();
+        let head = session.req_header();
+        let page = self.0.admin_page(head.method.as_str(), &head.uri, &head.headers);
+        let is_head = head.method == http::Method::HEAD;
+        guard::next_head_may_take(&self.0.config.server);
+        let mut response = Response::builder()
+            .status(page.status)
+            .header("content-type", page.content_type)
+            .header("content-length", page.body.len())
+            .header("cache-control", "no-store");
+        if page.status == 401 {
+            response = response.header("www-authenticate", "Bearer");
+        }
+        let body = if is_head { Vec::new() } else { page.body };
+        // All parts are ours and valid; an empty answer is better than a panic should that ever change.
+        response.body(body).unwrap_or_default()
+    }
+}
+
+impl Gateway {
+    /// The page for an admin request, or the refusal.
+    pub(super) fn admin_page(&self, method: &str, uri: &http::Uri, headers: &HeaderMap) -> Page {
+        if let Some(refusal) = self.refuse_admin(uri.path(), headers) {
+            return refusal;
+        }
+        let view = self.fleet.view();
+        let metrics = || self.metrics_text(&view);
+        let state = State { view: &view, draining: self.lifecycle.is_draining(), metrics: &metrics };
+        admin::page(method, uri.path(), uri.query(), &state)
+    }
+
+    fn refuse_admin(&self, path: &str, headers: &HeaderMap) -> Option<Page> {
+        if admin::is_open(path) {
+            return None; // probes come from everywhere and learn nothing
+        }
+        let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+        let config = &self.config.admin;
+        if !admin::host_is_allowed(text("host"), &config.allowed_hosts) {
+            return Some(Page::refused(403, "this Host is not served here; add it to admin.allowed_hosts"));
+        }
+        let key = config.key.as_ref()?;
+        let given = text("authorization").and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("");
+        let same = bool::from(given.as_bytes().ct_eq(key.reveal().as_bytes()));
+        (!same).then(|| Page::refused(401, "this page needs the admin key: Authorization: Bearer <admin.key>"))
+    }
+
+    /// The metrics, with the gauges that are only known at the moment of asking.
+    fn metrics_text(&self, view: &crate::fleet::Snapshot) -> Vec<u8> {
+        let metrics = &self.metrics;
+        metrics.in_flight.set(self.lifecycle.in_flight() as i64);
+        metrics.draining.set(i64::from(self.lifecycle.is_draining()));
+        metrics.node_model_loaded.reset();
+        for node in &view.nodes {
+            let name = node.config.name.as_str();
+            metrics.node_in_flight.with_label_values(&[name]).set(i64::from(node.in_flight()));
+            metrics.node_health.with_label_values(&[name]).set(i64::from(node.health.is_up()));
+            for model in node.loaded.iter() {
+                metrics.node_model_loaded.with_label_values(&[name, &*model.name]).set(1.0);
+            }
+        }
+        metrics.render()
+    }
+}

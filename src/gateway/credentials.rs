@@ -1,0 +1,122 @@
+//! How a node is reached and what we show it to be let in: prepared once, used by traffic and probes alike.
+
+use std::net::SocketAddr;
+
+use base64::Engine as _;
+use http::header::{HeaderName, HeaderValue};
+use pingora::http::RequestHeader;
+use pingora::upstreams::peer::HttpPeer;
+
+use crate::config::{NodeAuth, NodeConfig};
+use crate::error::{Fault, Kind};
+use crate::profile::Listing;
+
+use super::client::broken;
+
+/// A node's connection settings and the headers that every request to it carries.
+#[derive(Debug)]
+pub(super) struct NodeAccess {
+    tls: bool,
+    server_name: String,
+    verify: bool,
+    /// The node's own authority: Ollama refuses a foreign `Host`.
+    host: HeaderValue,
+    base_path: String,
+    spells_loosely: bool,
+    headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl NodeAccess {
+    /// # Errors
+    /// `Internal` when a configured header or key cannot stand in a request.
+    pub(super) fn new(node: &NodeConfig) -> Result<NodeAccess, Fault> {
+        let url = &node.url;
+        let host = match (url.host.contains(':'), url.port == if url.tls { 443 } else { 80 }) {
+            (true, _) => format!("[{}]:{}", url.host, url.port),
+            (false, true) => url.host.clone(),
+            (false, false) => format!("{}:{}", url.host, url.port),
+        };
+        let written = node.headers.iter().map(|(name, value)| (name.clone(), value.reveal().clone()));
+        let headers = written
+            .chain(auth_header(&node.auth))
+            .map(|(name, value)| header(&node.name, &name, &value))
+            .collect::<Result<_, _>>()?;
+        Ok(NodeAccess {
+            tls: url.tls,
+            server_name: node.tls.server_name.clone().unwrap_or_else(|| url.host.clone()),
+            verify: !node.tls.insecure_skip_verify,
+            host: HeaderValue::from_str(&host).map_err(|error| unusable(&node.name, "host", &error))?,
+            base_path: url.base_path.clone(),
+            spells_loosely: node.profile.listing == Listing::Ollama,
+            headers,
+        })
+    }
+
+    /// The node at an address that was resolved before; `HttpPeer` itself would resolve names by blocking.
+    pub(super) fn peer(&self, addr: SocketAddr, timeouts: Timeouts) -> HttpPeer {
+        let name = if self.tls { self.server_name.clone() } else { String::new() };
+        let mut peer = HttpPeer::new(addr, self.tls, name);
+        peer.options.verify_cert = self.verify;
+        peer.options.verify_hostname = self.verify;
+        peer.options.connection_timeout = Some(timeouts.connect);
+        // With TLS the handshake comes on top.
+        peer.options.total_connection_timeout = Some(timeouts.connect * 2);
+        peer.options.read_timeout = Some(timeouts.read);
+        peer.options.write_timeout = Some(timeouts.read);
+        peer
+    }
+
+    /// Puts the node's own host, headers and credentials on a request.
+    pub(super) fn sign(&self, request: &mut RequestHeader) -> Result<(), Fault> {
+        request.insert_header(http::header::HOST, self.host.clone()).map_err(broken)?;
+        for (name, value) in &self.headers {
+            request.insert_header(name.clone(), value.clone()).map_err(broken)?;
+        }
+        Ok(())
+    }
+
+    /// Whether the node itself knows a model by every spelling of its name, as Ollama does.
+    pub(super) fn spells_loosely(&self) -> bool {
+        self.spells_loosely
+    }
+
+    /// A path on this node, behind the path of its URL.
+    pub(super) fn path(&self, path: &str, query: Option<&str>) -> String {
+        match query {
+            Some(query) => format!("{}{path}?{query}", self.base_path),
+            None => format!("{}{path}", self.base_path),
+        }
+    }
+}
+
+/// How long the parts of an exchange may take on the connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Timeouts {
+    pub(super) connect: std::time::Duration,
+    /// Between two reads or writes.
+    pub(super) read: std::time::Duration,
+}
+
+fn auth_header(auth: &NodeAuth) -> Option<(String, String)> {
+    let authorization = |value: String| Some(("authorization".to_owned(), value));
+    match auth {
+        NodeAuth::None => None,
+        NodeAuth::Bearer(key) => authorization(format!("Bearer {}", key.reveal())),
+        NodeAuth::ApiKey { header, key } => Some((header.clone(), key.reveal().clone())),
+        NodeAuth::Basic { username, password } => {
+            let pair = format!("{username}:{}", password.reveal());
+            authorization(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)))
+        }
+    }
+}
+
+fn header(node: &str, name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Fault> {
+    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|error| unusable(node, name, &error))?;
+    let mut value = HeaderValue::from_str(value).map_err(|error| unusable(node, name, &error))?;
+    value.set_sensitive(true);
+    Ok((parsed, value))
+}
+
+fn unusable(node: &str, what: &str, error: &dyn std::fmt::Display) -> Fault {
+    Fault::new(Kind::Internal, format!("node `{node}`: its header `{what}` can't be sent: {error}; correct it in the configuration"))
+}

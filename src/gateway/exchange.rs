@@ -1,0 +1,198 @@
+//! One request, from socket to socket, as one linear function.
+
+use bytes::Bytes;
+
+use crate::admin;
+use crate::dialect::{self, Call, Facts, Operation, Serve};
+use crate::error::{Fault, Kind};
+use crate::fleet::{NodeId, Snapshot};
+use crate::model::{self, ModelKey};
+use crate::routing::Ask;
+use crate::telemetry::record::{EndBy, Phase};
+
+use super::Gateway;
+use super::client::{Client, Page, body_as_sent};
+use super::proxy::Context;
+use super::upstream::{Failed, Outgoing};
+
+impl Gateway {
+    /// Serves a request, or leaves a `passage` in the context for Pingora's native streaming path.
+    ///
+    /// # Errors
+    /// What went wrong, before or after the first byte; the caller tells the client if it still can be told.
+    pub(super) async fn serve(&self, client: &mut Client<'_>, ctx: &mut Context) -> Result<(), Fault> {
+        ctx.dialect = dialect::dialect_of(client.path());
+        client.check_head(&self.config.server)?;
+        if self.config.server.host.is_loopback() && admin::is_admin_path(client.path()) {
+            return self.answer_admin(client, ctx).await;
+        }
+        let call = dialect::recognize(client.method(), client.path())?;
+        ctx.called(&call);
+        self.lifecycle.admits()?;
+        match call.serve {
+            Serve::Catalogue => return self.answer_from_catalogue(client, &call, ctx).await,
+            Serve::ByHead => return self.open_passage(client, &call, ctx),
+            Serve::ByModel => (),
+        }
+
+        ctx.record.phase = Phase::Body;
+        let body = client.read_body(&self.config.server).await?;
+        let body = body_as_sent(body, client.encoding(&call)?, self.config.server.body_bytes_max)?;
+        let facts = dialect::facts(&call, &body)?;
+        let key = ModelKey::parse(&facts.model)?;
+        ctx.asked(&facts, self.fleet.view().holders(&key).map(|_| &key));
+        refuse_cloud(&facts)?;
+        self.budget.earn();
+
+        let mut tried: Vec<NodeId> = Vec::new();
+        let mut last: Option<Failed> = None;
+        loop {
+            let ask = Ask {
+                model: &key,
+                operation: call.operation,
+                mount: call.mount,
+                node_index: call.node_index,
+                tried: &tried,
+            };
+            ctx.record.phase = Phase::Queue;
+            let (route, lease) = match self.place(client, &ask, ctx).await {
+                Ok(placed) => placed,
+                // Nobody is left to try: what the last node said is truer than what we could say.
+                Err(fault) => return self.give_up(client, last, fault, ctx).await,
+            };
+            ctx.record.phase = Phase::Wait;
+            ctx.routed(&self.config.nodes[route.node.0].name, &route);
+            let outgoing = Outgoing::new(client, &call, &facts, &body, &route, &self.access[route.node.0], ctx)?;
+            match client.unless_gone(self.send(&route, &outgoing)).await? {
+                Ok(answer) => {
+                    // The body can't be sent again once an answer is on its way; it may be many megabytes.
+                    drop((outgoing, body, last));
+                    ctx.record.phase = Phase::Stream;
+                    return self.relay(client, answer, &call, &route, lease, ctx).await;
+                }
+                Err(failed) => {
+                    drop(lease);
+                    tried.push(route.node);
+                    if !self.may_retry(&failed, tried.len()) {
+                        let fault = failed.fault.clone();
+                        return self.give_up(client, Some(failed), fault, ctx).await;
+                    }
+                    last = Some(failed);
+                }
+            }
+        }
+    }
+
+    /// Whether another node may be tried: within the attempts, and for costly failures within the budget.
+    fn may_retry(&self, failed: &Failed, attempts: usize) -> bool {
+        let within = attempts < self.config.proxy.retry.attempts_max && failed.fault.is_safe_to_retry();
+        let granted = within && (!failed.may_have_run || self.budget.spend(self.uptime()));
+        let reason = if granted { failed.reason } else if within { "budget_exhausted" } else { return false };
+        self.metrics.retries.with_label_values(&[reason]).inc();
+        granted
+    }
+
+    /// No node could serve: the client gets the last node's own answer if there was one (a 503 with its reason is better
+    /// than ours), else the fault.
+    async fn give_up(
+        &self,
+        client: &mut Client<'_>,
+        last: Option<Failed>,
+        fault: Fault,
+        ctx: &mut Context,
+    ) -> Result<(), Fault> {
+        let fault = match fault.kind {
+            Kind::UnknownModel => unknown_model(ctx.record.model.as_deref().unwrap_or_default(), &self.fleet.view()),
+            _ => fault,
+        };
+        match last {
+            _ if fault.kind == Kind::ClientGone => Err(fault),
+            Some(Failed { declined: Some(declined), .. }) => {
+                ctx.record.end_by = EndBy::Node;
+                ctx.record.status = declined.status;
+                ctx.record.fault = Some(format!("the node declined: {}", declined.gist()));
+                client.answer_declined(declined, &ctx.record).await
+            }
+            Some(failed) => Err(failed.fault),
+            None => Err(fault),
+        }
+    }
+
+    /// The admin pages on the main listener, for Olla's users, as long as only this machine can reach it.
+    async fn answer_admin(&self, client: &mut Client<'_>, ctx: &mut Context) -> Result<(), Fault> {
+        let page = self.admin_page(client.method().as_str(), client.uri(), client.headers());
+        ctx.record.end_by = EndBy::Done;
+        ctx.record.phase = Phase::Stream;
+        client.answer_admin(page).await
+    }
+
+    /// Answers from what we know of the nodes; asks none of them.
+    async fn answer_from_catalogue(&self, client: &mut Client<'_>, call: &Call, ctx: &mut Context) -> Result<(), Fault> {
+        client.discard_body(&self.config.server).await?;
+        let page = catalogue_page(call, &self.fleet.view())?;
+        ctx.record.end_by = EndBy::Done;
+        ctx.record.status = 200;
+        ctx.record.phase = Phase::Stream;
+        client.answer(page, call, &ctx.record.request_id).await
+    }
+}
+
+/// The federated answer to a call that names no node.
+fn catalogue_page(call: &Call, view: &Snapshot) -> Result<Page, Fault> {
+    let asked = call.argument.as_deref().unwrap_or_default();
+    let json = |body| Ok(Page { content_type: "application/json; charset=utf-8", body });
+    match call.operation {
+        Operation::Root => Ok(Page { content_type: "text/plain; charset=utf-8", body: Bytes::from_static(b"Ollama is running") }),
+        Operation::Version => json(view.version()),
+        Operation::Tags => json(view.tags()),
+        Operation::Ps => json(view.ps()),
+        Operation::Models => json(view.v1_models()),
+        Operation::Model => json(view.v1_model(asked).ok_or_else(|| unknown_model(asked, view))?),
+        _ => Err(Fault::new(Kind::Internal, "this call is not answered from the catalogue")),
+    }
+}
+
+/// 404, in Ollama's words, with names that come close.
+fn unknown_model(asked: &str, view: &Snapshot) -> Fault {
+    let close = model::closest(asked, view.model_names());
+    let hint = match close.is_empty() {
+        true => "no node has it; `ollama pull` it on one".to_owned(),
+        false => format!("did you mean {}?", close.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")),
+    };
+    Fault::new(Kind::UnknownModel, format!("model \"{asked}\" not found: {hint}"))
+}
+
+/// Cloud models leave the building; that is the operator's decision, not a client's.
+fn refuse_cloud(facts: &Facts) -> Result<(), Fault> {
+    match model::is_cloud(&facts.model) {
+        true => Err(Fault::refused(
+            403,
+            "cloud_model",
+            format!("`{}` is a cloud model, which would send the request to another company; ask for a local model", facts.model),
+        )),
+        false => Ok(()),
+    }
+}
+
+impl Context {
+    fn called(&mut self, call: &Call) {
+        self.dialect = call.dialect;
+        self.record.operation = Some(call.operation);
+    }
+
+    fn asked(&mut self, facts: &Facts, known: Option<&ModelKey>) {
+        self.record.model = Some(facts.model.clone());
+        self.record.model_label = known.map(|key| key.as_str().to_owned());
+        self.record.stream = facts.stream;
+        self.record.affinity = facts.affinity;
+    }
+
+    fn routed(&mut self, node: &str, route: &crate::routing::Route) {
+        self.record.attempts += 1;
+        self.record.node = Some(node.to_owned());
+        self.record.route = Some(route.reason.as_str());
+    }
+}
+
+/// The pieces of a body on its way to a node.
+pub(super) type Pieces = Vec<Bytes>;

@@ -1,0 +1,120 @@
+//! Finding a node with a free slot, and waiting for one.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::{Instant, timeout_at};
+
+use crate::admission::{Queue, Ticket};
+use crate::error::{Fault, Kind};
+use crate::fleet::Lease;
+use crate::model::ModelKey;
+use crate::routing::{self, Ask, NoRoute, Route};
+
+use super::Gateway;
+use super::client::Client;
+use super::proxy::Context;
+
+/// Lost races for a slot before a request queues.
+const LOOKS_MAX: usize = 8;
+
+/// The queue and its lock, which nobody holds across an await.
+pub(super) struct Waiting(Mutex<Queue>);
+
+impl Waiting {
+    pub(super) fn new(length_max: usize) -> Waiting {
+        Waiting(Mutex::new(Queue::new(length_max)))
+    }
+
+    fn with<T>(&self, look: impl FnOnce(&mut Queue) -> T) -> T {
+        // The queue's functions leave it whole even if one panicked, so a poisoned lock still guards a good queue.
+        look(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+/// A place in the queue that is given back however the wait ends.
+struct Place<'a> {
+    gateway: &'a Gateway,
+    model: &'a ModelKey,
+    ticket: Ticket,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.gateway.waiting.with(|queue| queue.leave(self.model, self.ticket));
+        self.gateway.metrics.queue_depth.dec();
+        // Whoever stood behind is next now and must look for itself.
+        self.gateway.fleet.slot_freed().notify_waiters();
+    }
+}
+
+impl Gateway {
+    /// Chooses a node and takes one of its slots, waiting in the queue while every candidate is full.
+    ///
+    /// # Errors
+    /// `UnknownModel`, `Unavailable` (no healthy node, queue full, waited too long), or `ClientGone`.
+    pub(super) async fn place(
+        &self,
+        client: &mut Client<'_>,
+        ask: &Ask<'_>,
+        ctx: &mut Context,
+    ) -> Result<(Route, Lease), Fault> {
+        if let Some(placed) = self.try_place(ask, None)? {
+            return Ok(placed);
+        }
+        let queued_at = Instant::now();
+        let placed = client.unless_gone(self.wait(ask, queued_at)).await;
+        ctx.record.queue += queued_at.elapsed();
+        placed?
+    }
+
+    async fn wait(&self, ask: &Ask<'_>, queued_at: Instant) -> Result<(Route, Lease), Fault> {
+        let entered = self.waiting.with(|queue| queue.enter(ask.model));
+        let ticket = entered.inspect_err(|_| self.metrics.queue_rejected.with_label_values(&["full"]).inc())?;
+        self.metrics.queue_depth.inc();
+        let _place = Place { gateway: self, model: ask.model, ticket };
+        let deadline = queued_at + self.config.proxy.queue.wait_max;
+        loop {
+            // Listen before looking, or a slot freed in between would be missed.
+            let freed = self.fleet.slot_freed().notified();
+            tokio::pin!(freed);
+            freed.as_mut().enable();
+            if let Some(placed) = self.try_place(ask, Some(ticket))? {
+                return Ok(placed);
+            }
+            if timeout_at(deadline, freed).await.is_err() {
+                self.metrics.queue_rejected.with_label_values(&["late"]).inc();
+                return Err(waited_too_long(self.config.proxy.queue.wait_max));
+            }
+        }
+    }
+
+    /// One look: `None` means that all candidates are full, or that others came first.
+    fn try_place(&self, ask: &Ask<'_>, ticket: Option<Ticket>) -> Result<Option<(Route, Lease)>, Fault> {
+        // Advice from a snapshot may be stale by a moment; the lease is the permission. When it is refused somebody else got
+        // the slot, and another look may find another; a few such losses in a row mean that there is none.
+        for _ in 0..LOOKS_MAX {
+            let view = self.fleet.view();
+            let route = match routing::route(ask, &view, self.config.proxy.balancer, self.next_seed()) {
+                Ok(route) => route,
+                Err(NoRoute::Full) => return Ok(None),
+                Err(NoRoute::Refused(fault)) => return Err(fault),
+            };
+            if !self.waiting.with(|queue| queue.is_next(ask.model, ticket)) {
+                return Ok(None);
+            }
+            if let Some(lease) = self.fleet.try_lease(route.node) {
+                return Ok(Some((route, lease)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+fn waited_too_long(limit: Duration) -> Fault {
+    let message = format!(
+        "no node that has this model had a free slot within {} s (proxy.queue.max_wait); try again later or add nodes",
+        limit.as_secs_f32()
+    );
+    Fault::new(Kind::Unavailable { retry_after_s: 10 }, message)
+}

@@ -1,0 +1,139 @@
+//! Pingora's phases, each a line or two: what they mean stands in `exchange` and `native`.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, Result};
+
+use crate::dialect::Dialect;
+use crate::error::{Fault, Kind};
+use crate::telemetry::log;
+use crate::telemetry::record::{EndBy, Record};
+
+use super::client::Client;
+use super::drain::InFlight;
+use super::native::Passage;
+use super::{Gateway, guard, now};
+
+/// What belongs to one request. Dropping it tells the request's story, so every way out tells it exactly once.
+pub struct Context {
+    gateway: Arc<Gateway>,
+    pub(super) record: Record,
+    started: std::time::Instant,
+    pub(super) dialect: Dialect,
+    /// Set when the request goes Pingora's native streaming path.
+    pub(super) passage: Option<Passage>,
+    _in_flight: InFlight,
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        self.record.duration = self.started.elapsed();
+        if self.record.status == 0 {
+            self.record.status = 499; // nobody was answered
+            self.record.end_by = EndBy::Client;
+        }
+        self.gateway.metrics.record(&self.record);
+        log::access(&self.record, self.gateway.config.logging.format);
+    }
+}
+
+/// The gateway as Pingora sees it.
+pub struct Proxy(pub Arc<Gateway>);
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Context;
+
+    fn new_ctx(&self) -> Context {
+        Context {
+            gateway: self.0.clone(),
+            record: Record::new(self.0.next_request_id()),
+            started: now(),
+            dialect: Dialect::Ollama,
+            passage: None,
+            _in_flight: self.0.lifecycle.enter(),
+        }
+    }
+
+    async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
+        guard::head_is_here();
+        Client::new(session).set_limits(&self.0.config.server, ctx);
+        Ok(())
+    }
+
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
+        let mut client = Client::new(session);
+        match self.0.serve(&mut client, ctx).await {
+            Ok(()) => Ok(ctx.passage.is_none()),
+            Err(fault) => {
+                ctx.failed(&fault);
+                client.refuse(ctx.dialect, &fault, &ctx.record.request_id).await
+            }
+        }
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+        self.0.native_peer(ctx)
+    }
+
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
+        self.0.native_request(request, ctx)
+    }
+
+    async fn response_filter(&self, _session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+        self.0.native_response(response, ctx)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+        let fault = self.0.native_fault(error, ctx);
+        let code = if ctx.record.fault.is_none() { fault.status() } else { ctx.record.status };
+        if ctx.record.fault.is_none() {
+            ctx.failed(&fault);
+            // The connection is given up in any case: what the client sent of its body may still be under way.
+            let _ = Client::new(session).refuse(ctx.dialect, &fault, &ctx.record.request_id).await;
+        }
+        FailToProxy { error_code: code, can_reuse_downstream: false }
+    }
+
+    fn suppress_error_log(&self, _session: &Session, ctx: &Context, error: &Error) -> bool {
+        // Our access line says it already, with more facts.
+        ctx.record.fault.is_some() || error.esource() == &ErrorSource::Downstream
+    }
+
+    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+        Client::new(session).tell(&mut ctx.record);
+        if ctx.passage.is_some() && error.is_none() {
+            ctx.record.end_by = EndBy::Done;
+        }
+        guard::next_head_may_take(&self.0.config.server);
+    }
+}
+
+impl Context {
+    /// Time since the request's head came.
+    pub(super) fn elapsed(&self) -> std::time::Duration {
+        self.started.elapsed()
+    }
+
+    /// Notes how the request failed; the phase stays where it was.
+    pub(super) fn failed(&mut self, fault: &Fault) {
+        self.record.end_by = match fault.kind {
+            Kind::ClientGone => EndBy::Client,
+            Kind::NodeFailed | Kind::NodeSilent => EndBy::Node,
+            _ => EndBy::Gateway,
+        };
+        if self.record.status == 0 {
+            self.record.status = fault.status();
+        }
+        self.record.fault = Some(fault.message.clone());
+    }
+}

@@ -1,0 +1,233 @@
+//! Bytes from a node to a client, both ends watched; a stream that does not end as it should never looks as if it did.
+
+use bytes::Bytes;
+use tokio::time::{Instant, timeout_at};
+
+use crate::dialect::{Call, Ending, Framing, Meter};
+use crate::error::{Fault, Kind};
+use crate::fleet::{Lease, NodeId, Observation};
+use crate::routing::{Reason, Route};
+use crate::telemetry::record::EndBy;
+
+use super::Gateway;
+use super::client::{Client, insert};
+use super::proxy::Context;
+use super::upstream::{Answer, Broken, Connection, client_head};
+
+/// How the node's side ended.
+enum End {
+    Clean,
+    Broken(Broken),
+    OutOfTime,
+}
+
+impl Gateway {
+    /// Gives the client the answer, whole or honestly cut.
+    ///
+    /// # Errors
+    /// After the first byte: the client left, the node broke off, or it ended without its terminal chunk. The client has
+    /// been told in-band; the caller breaks the connection off.
+    pub(super) async fn relay(
+        &self,
+        client: &mut Client<'_>,
+        answer: Answer,
+        call: &Call,
+        route: &Route,
+        lease: Lease,
+        ctx: &mut Context,
+    ) -> Result<(), Fault> {
+        ctx.record.first_byte = Some(ctx.elapsed());
+        let framing = match answer.head.status.is_success() {
+            true => Framing::of(answer.head.headers.get("content-type").and_then(|value| value.to_str().ok())),
+            false => Framing::Whole, // an error is one document, whatever a success would have been
+        };
+        let mut stream = Relayed { node: answer.node, meter: Meter::new(call.operation, framing), bytes: 0 };
+        self.write_answer_head(client, &answer.head, call, route, ctx).await?;
+        let deadline = self.config.proxy.response_timeout.map(|limit| Instant::now() + limit);
+        let pumped = self.pump(client, &mut stream, answer.first, deadline).await;
+        // The slot is free as soon as the node has nothing more to do for us, not when the client has read the last byte.
+        drop(lease);
+        ctx.record.usage = stream.meter.usage();
+        let end = pumped?;
+        let Some(fault) = self.verdict_on_end(&end, &mut stream, route, framing) else {
+            client.write(Bytes::new(), true).await?;
+            if matches!(end, End::Clean) {
+                self.reuse(stream.node).await;
+            }
+            ctx.record.end_by = EndBy::Done;
+            return Ok(());
+        };
+        drop(stream.node);
+        Err(fault.tell(client, call, framing, &stream.meter).await)
+    }
+
+    async fn write_answer_head(
+        &self,
+        client: &mut Client<'_>,
+        from: &pingora::http::ResponseHeader,
+        call: &Call,
+        route: &Route,
+        ctx: &Context,
+    ) -> Result<(), Fault> {
+        let mut head = client_head(from)?;
+        if let Some(length) = from.headers.get(http::header::CONTENT_LENGTH) {
+            head.insert_header(http::header::CONTENT_LENGTH, length.clone()).map_err(super::client::broken)?;
+        }
+        let served_by = ServedBy { node: route.node, model: Some(&route.spelled), reason: route.reason };
+        self.mark(&mut head, call, served_by, ctx)?;
+        client.write_head(head).await
+    }
+
+    /// Puts on an answer who gave it and why.
+    pub(super) fn mark(
+        &self,
+        head: &mut pingora::http::ResponseHeader,
+        call: &Call,
+        served_by: ServedBy<'_>,
+        ctx: &Context,
+    ) -> Result<(), Fault> {
+        let record = &ctx.record;
+        let node = &self.config.nodes[served_by.node.0];
+        insert(head, "x-arriero-node", &node.name)?;
+        if let Some(model) = served_by.model {
+            insert(head, "x-arriero-model", model)?;
+        }
+        insert(head, "x-arriero-route", served_by.reason.as_str())?;
+        insert(head, "x-arriero-attempts", &record.attempts.to_string())?;
+        insert(head, "x-arriero-queue-ms", &record.queue.as_millis().to_string())?;
+        insert(head, "x-arriero-mode", "passthrough")?;
+        insert(head, "x-request-id", &record.request_id)?;
+        if call.dialect == crate::dialect::Dialect::Anthropic {
+            insert(head, "request-id", &record.request_id)?;
+        }
+        if call.olla {
+            insert(head, "x-olla-endpoint", &node.name)?;
+            insert(head, "x-olla-backend-type", node.profile.name)?;
+            insert(head, "x-olla-model", served_by.model.unwrap_or_default())?;
+            insert(head, "x-olla-request-id", &record.request_id)?;
+            insert(head, "x-olla-response-time", &format!("{}ms", ctx.elapsed().as_millis()))?;
+            insert(head, "x-olla-routing-strategy", "strict")?;
+            insert(head, "x-olla-routing-decision", "routed")?;
+            insert(head, "x-olla-routing-reason", served_by.reason.as_str())?;
+            insert(head, "x-olla-mode", "passthrough")?;
+        }
+        Ok(())
+    }
+
+    /// Moves bytes until the node's side ends.
+    ///
+    /// # Errors
+    /// `ClientGone`; the node's connection is then dropped by the caller, which stops its work.
+    async fn pump(
+        &self,
+        client: &mut Client<'_>,
+        stream: &mut Relayed,
+        first: Option<Bytes>,
+        deadline: Option<Instant>,
+    ) -> Result<End, Fault> {
+        let silence_max = self.config.proxy.read_timeout;
+        let Some(first) = first else { return Ok(End::Clean) };
+        stream.pass(client, first).await?;
+        loop {
+            let read = stream.node.read(silence_max);
+            let piece = match deadline {
+                Some(deadline) => match client.unless_gone(timeout_at(deadline, read)).await? {
+                    Ok(piece) => piece,
+                    Err(_) => return Ok(End::OutOfTime),
+                },
+                None => client.unless_gone(read).await?,
+            };
+            match piece {
+                Ok(Some(piece)) => stream.pass(client, piece).await?,
+                Ok(None) => return Ok(End::Clean),
+                Err(broken) => return Ok(End::Broken(broken)),
+            }
+        }
+    }
+
+    /// Whether the end is one that the client must be told of; tells the node's health too.
+    fn verdict_on_end(&self, end: &End, stream: &mut Relayed, route: &Route, framing: Framing) -> Option<Cut> {
+        let name = &self.config.nodes[route.node.0].name;
+        let failed = |kind: &'static str, why: String, told: bool| {
+            self.metrics.node_errors.with_label_values(&[name, kind]).inc();
+            self.observe(route.node, Observation::Traffic(Err(why.clone())));
+            Some(Cut { fault: Fault::new(Kind::NodeFailed, why), told })
+        };
+        let ending = stream.meter.finish(matches!(end, End::Clean));
+        match (end, ending) {
+            // With the terminal chunk the answer is whole, whatever became of the connection behind it.
+            (_, Ending::Complete) => {
+                self.observe(route.node, Observation::Traffic(Ok(())));
+                None
+            }
+            (End::Clean, Ending::ErrorTold(why)) => {
+                failed("told_error", format!("node `{name}` reported an error in its stream: {why}"), true)
+            }
+            (End::Clean, Ending::GaveUp) => {
+                let why = "the node ended the stream without finishing the answer (Ollama does so when a model repeats itself); \
+                           the answer is incomplete";
+                Some(Cut { fault: Fault::new(Kind::NodeFailed, why), told: false })
+            }
+            (End::Clean, Ending::Died(why)) => {
+                failed("mid_stream", format!("node `{name}` broke off in the middle of the answer: {why}"), false)
+            }
+            (End::OutOfTime, _) => {
+                let why = "the answer took longer than proxy.response_timeout; it is incomplete";
+                Some(Cut { fault: Fault::new(Kind::NodeSilent, why), told: false })
+            }
+            (End::Broken(Broken::Silent), _) => {
+                let limit = self.config.proxy.read_timeout.as_secs_f32();
+                let why = format!("node `{name}` fell silent for {limit} s in the middle of the answer (proxy.read_timeout)");
+                failed("stalled", why, framing == Framing::Whole)
+            }
+            (End::Broken(Broken::Cut(how)), _) => {
+                let why = format!("node `{name}` broke off in the middle of the answer: {how}");
+                failed("mid_stream", why, framing == Framing::Whole)
+            }
+        }
+    }
+}
+
+/// Who serves a request, for the answer's head.
+pub(super) struct ServedBy<'a> {
+    pub(super) node: NodeId,
+    pub(super) model: Option<&'a str>,
+    pub(super) reason: Reason,
+}
+
+/// A stream under way.
+struct Relayed {
+    node: Connection,
+    meter: Meter,
+    bytes: u64,
+}
+
+impl Relayed {
+    async fn pass(&mut self, client: &mut Client<'_>, piece: Bytes) -> Result<(), Fault> {
+        if piece.is_empty() {
+            return Ok(()); // an empty write would be taken for the end
+        }
+        self.meter.push(&piece);
+        self.bytes += piece.len() as u64;
+        client.write(piece, false).await
+    }
+}
+
+/// An answer that ended too early.
+struct Cut {
+    fault: Fault,
+    /// The client has seen the reason in the stream already, or there is no place in the body to tell it.
+    told: bool,
+}
+
+impl Cut {
+    /// Tells the client in its dialect, as far as the body has room for it.
+    async fn tell(self, client: &mut Client<'_>, call: &Call, framing: Framing, meter: &Meter) -> Fault {
+        if !self.told && framing != Framing::Whole {
+            let line = call.dialect.in_band(call.operation, framing, meter.at_frame_border(), &self.fault);
+            // If the client is gone as well there is nobody left to tell.
+            let _ = client.write(line.into(), false).await;
+        }
+        self.fault
+    }
+}

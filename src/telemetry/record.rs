@@ -1,0 +1,253 @@
+//! The story of one request, told once, on every way out.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::dialect::{Operation, Usage};
+
+/// Who ended the request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndBy {
+    /// It ended as it should: the answer is complete.
+    Done,
+    Client,
+    Node,
+    Gateway,
+}
+
+/// How far the request had come when it ended, in the order of the way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Reading and judging the request's head.
+    Head,
+    /// Reading and understanding its body.
+    Body,
+    /// Choosing a node, or waiting for a free slot.
+    Queue,
+    /// Connecting, sending, waiting for the node's first byte.
+    Wait,
+    /// The answer flows.
+    Stream,
+}
+
+impl EndBy {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            EndBy::Done => "done",
+            EndBy::Client => "client",
+            EndBy::Node => "node",
+            EndBy::Gateway => "gateway",
+        }
+    }
+}
+
+impl Phase {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Phase::Head => "head",
+            Phase::Body => "body",
+            Phase::Queue => "queue",
+            Phase::Wait => "wait",
+            Phase::Stream => "stream",
+        }
+    }
+}
+
+/// The story of one request.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub request_id: String,
+    pub client: Option<SocketAddr>,
+    pub method: String,
+    /// Without the query, which may hold what is nobody's business.
+    pub path: String,
+    pub operation: Option<Operation>,
+    /// The asked name.
+    pub model: Option<String>,
+    /// The model's one comparable name, when a node is known to have it; only then may it label a metric.
+    pub model_label: Option<String>,
+    pub stream: bool,
+    pub affinity: Option<u64>,
+    pub node: Option<String>,
+    /// Why this node: `warm`, `cold`, `only`, …
+    pub route: Option<&'static str>,
+    pub attempts: u32,
+    pub queue: Duration,
+    /// From the request's head to the first byte of the node's answer.
+    pub first_byte: Option<Duration>,
+    pub duration: Duration,
+    /// 499 when the client left before an answer.
+    pub status: u16,
+    pub bytes_in: u64,
+    pub bytes_out: u64,
+    pub usage: Usage,
+    pub end_by: EndBy,
+    pub phase: Phase,
+    /// What went wrong, for people.
+    pub fault: Option<String>,
+}
+
+impl Record {
+    pub fn new(request_id: String) -> Record {
+        Record {
+            request_id,
+            client: None,
+            method: String::new(),
+            path: String::new(),
+            operation: None,
+            model: None,
+            model_label: None,
+            stream: false,
+            affinity: None,
+            node: None,
+            route: None,
+            attempts: 0,
+            queue: Duration::ZERO,
+            first_byte: None,
+            duration: Duration::ZERO,
+            status: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            usage: Usage::default(),
+            end_by: EndBy::Gateway,
+            phase: Phase::Head,
+            fault: None,
+        }
+    }
+
+    /// The access line for people: fixed order, `-` for what is not known.
+    pub fn text(&self) -> String {
+        let mut line = String::with_capacity(256);
+        let _ = write!(
+            line,
+            "{} {} {} {} {}ms",
+            self.client.map_or_else(|| "-".to_owned(), |addr| addr.ip().to_string()),
+            self.method,
+            escaped(&self.path),
+            self.status,
+            self.duration.as_millis(),
+        );
+        let _ = write!(line, " end_by={} phase={}", self.end_by.as_str(), self.phase.as_str());
+        for (name, value) in self.details() {
+            let _ = write!(line, " {name}={}", quoted(&value));
+        }
+        line
+    }
+
+    /// The access line for machines: one JSON object, its keys in the order of the text line.
+    pub fn json(&self) -> String {
+        let mut line = String::with_capacity(512);
+        let text = |value: &str| serde_json::Value::from(value).to_string();
+        let client = self.client.map_or("null".to_owned(), |addr| text(&addr.ip().to_string()));
+        let _ = write!(
+            line,
+            "{{\"client\":{client},\"method\":{},\"path\":{},\"status\":{},\"duration_ms\":{}",
+            text(&self.method),
+            text(&self.path),
+            self.status,
+            self.duration.as_millis(),
+        );
+        let _ = write!(line, ",\"end_by\":\"{}\",\"phase\":\"{}\"", self.end_by.as_str(), self.phase.as_str());
+        for (name, value) in self.details() {
+            let _ = match BARE.contains(&name) {
+                true => write!(line, ",\"{name}\":{value}"),
+                false => write!(line, ",\"{name}\":{}", text(&value)),
+            };
+        }
+        line.push('}');
+        line
+    }
+
+    /// What only some requests have, in the order of the access line.
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let number = |value: Option<u64>| value.map(|n| n.to_string());
+        let all = [
+            ("model", self.model.clone()),
+            ("node", self.node.clone()),
+            ("route", self.route.map(str::to_owned)),
+            ("attempts", (self.attempts > 0).then(|| self.attempts.to_string())),
+            ("queue_ms", (self.attempts > 0).then(|| self.queue.as_millis().to_string())),
+            ("first_byte_ms", self.first_byte.map(|d| d.as_millis().to_string())),
+            ("tokens_in", number(self.usage.tokens_in)),
+            ("tokens_out", number(self.usage.tokens_out)),
+            ("bytes_in", Some(self.bytes_in.to_string())),
+            ("bytes_out", Some(self.bytes_out.to_string())),
+            ("stream", self.stream.then(|| "true".to_owned())),
+            ("affinity", self.affinity.map(|hash| format!("{hash:016x}"))),
+            ("request_id", Some(self.request_id.clone())),
+            ("fault", self.fault.clone()),
+        ];
+        all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+    }
+}
+
+/// Details whose values stand without quotes in the JSON line.
+const BARE: &[&str] =
+    &["attempts", "queue_ms", "first_byte_ms", "tokens_in", "tokens_out", "bytes_in", "bytes_out", "stream"];
+
+/// Keeps a hostile path from writing its own log lines.
+fn escaped(text: &str) -> String {
+    text.chars().take(512).flat_map(char::escape_default).collect()
+}
+
+fn quoted(value: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "._:/@+-".contains(c);
+    match value.chars().all(plain) && !value.is_empty() {
+        true => value.to_owned(),
+        false => format!("\"{}\"", escaped(value).replace("\\'", "'")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample() -> Record {
+        Record {
+            client: Some("10.0.0.7:5000".parse().unwrap()),
+            method: "POST".into(),
+            path: "/api/chat".into(),
+            model: Some("llama3".into()),
+            node: Some("gpu-1".into()),
+            route: Some("warm"),
+            attempts: 2,
+            first_byte: Some(Duration::from_millis(41)),
+            duration: Duration::from_millis(1200),
+            status: 200,
+            bytes_in: 90,
+            bytes_out: 4000,
+            usage: Usage { tokens_in: Some(11), tokens_out: Some(120) },
+            end_by: EndBy::Node,
+            phase: Phase::Stream,
+            fault: Some("node `gpu-1` broke off".into()),
+            stream: true,
+            ..Record::new("id-1".into())
+        }
+    }
+
+    #[test]
+    fn the_text_line_tells_who_ended_it_and_in_which_phase() {
+        assert_eq!(
+            sample().text(),
+            "10.0.0.7 POST /api/chat 200 1200ms end_by=node phase=stream model=llama3 node=gpu-1 route=warm attempts=2 \
+             queue_ms=0 first_byte_ms=41 tokens_in=11 tokens_out=120 bytes_in=90 bytes_out=4000 stream=true request_id=id-1 \
+             fault=\"node `gpu-1` broke off\""
+        );
+    }
+
+    #[test]
+    fn the_json_line_holds_the_same_facts_as_numbers_and_strings() {
+        let line: serde_json::Value = serde_json::from_str(&sample().json()).unwrap();
+        assert_eq!(line["tokens_out"], 120);
+        assert_eq!(line["end_by"], "node");
+        assert_eq!(line["path"], "/api/chat");
+    }
+
+    #[test]
+    fn a_hostile_path_cannot_break_the_line() {
+        let record = Record { path: "/a\nlevel=ERROR \u{1b}[31m".into(), ..sample() };
+        assert!(!record.text().contains('\n'));
+        assert!(!record.text().contains('\u{1b}'));
+    }
+}
