@@ -76,7 +76,8 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => load(cli.config.as_deref()).and_then(serve),
-        Command::Check { file } => load(file.or(cli.config).as_deref()).and_then(|config| print(&config::describe(&config))),
+        Command::Check { file } => load(file.or(cli.config).as_deref())
+            .and_then(|config| print(&config::describe(&config))),
         Command::Demo(args) => run_demo(&args),
         Command::DemoNode(args) => run_demo_node(&args),
     };
@@ -91,12 +92,17 @@ fn main() -> ExitCode {
 
 /// Finds, reads and understands the configuration.
 fn load(file: Option<&Path>) -> Result<Config, String> {
-    let named = file.map(Path::to_owned).or_else(|| std::env::var_os("ARRIERO_CONFIG").map(PathBuf::from));
+    let named = file
+        .map(Path::to_owned)
+        .or_else(|| std::env::var_os("ARRIERO_CONFIG").map(PathBuf::from));
     let usual = Path::new("conf/arriero.yaml");
     let path = named.or_else(|| usual.exists().then(|| usual.to_owned()));
     let text = match &path {
         None => None,
-        Some(path) => Some(std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?),
+        Some(path) => Some(
+            std::fs::read_to_string(path)
+                .map_err(|error| format!("{}: {error}", path.display()))?,
+        ),
     };
     let name = path.as_deref().map(|path| path.display().to_string());
     understand(name.as_deref().zip(text.as_deref()))
@@ -106,7 +112,9 @@ fn understand(file: Option<(&str, &str)>) -> Result<Config, String> {
     let sources = Sources {
         file,
         env: &|name| std::env::var(name).ok(),
-        env_names: std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect(),
+        env_names: std::env::vars_os()
+            .filter_map(|(name, _)| name.into_string().ok())
+            .collect(),
         read_file: &|path| std::fs::read(path).map_err(|error| error.to_string()),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         terminal: std::io::stderr().is_terminal(),
@@ -128,7 +136,9 @@ fn run_demo(args: &DemoArgs) -> Result<(), String> {
         }
         std::io::Result::Ok(nodes)
     };
-    let nodes = runtime.block_on(start).map_err(|error| format!("the simulated nodes can't start: {error}"))?;
+    let nodes = runtime
+        .block_on(start)
+        .map_err(|error| format!("the simulated nodes can't start: {error}"))?;
     let urls: Vec<String> = nodes.iter().map(demo::Node::url).collect();
     let config = understand(Some(("demo", &demo_config(&urls, args))))?;
     print(&demo_greeting(&urls, args))?;
@@ -136,7 +146,10 @@ fn run_demo(args: &DemoArgs) -> Result<(), String> {
 }
 
 fn demo_config(urls: &[String], args: &DemoArgs) -> String {
-    let nodes = urls.iter().zip(1..).map(|(url, n)| format!("      - {{ url: \"{url}\", name: gpu-{n}, type: ollama }}\n"));
+    let nodes = urls
+        .iter()
+        .zip(1..)
+        .map(|(url, n)| format!("      - {{ url: \"{url}\", name: gpu-{n}, type: ollama }}\n"));
     format!(
         "server: {{ port: {} }}\nadmin: {{ port: {} }}\ndiscovery:\n  static:\n    endpoints:\n{}",
         args.port,
@@ -159,17 +172,37 @@ fn demo_greeting(urls: &[String], args: &DemoArgs) -> String {
 }
 
 fn run_demo_node(args: &DemoNodeArgs) -> Result<(), String> {
-    let kind = if args.openai { demo::Kind::OpenAi } else { demo::Kind::Ollama };
-    let builder = demo::Node::builder().name(&args.name).kind(kind).slots(args.slots).tokens(args.tokens);
+    let kind = if args.openai {
+        demo::Kind::OpenAi
+    } else {
+        demo::Kind::Ollama
+    };
+    let builder = demo::Node::builder()
+        .name(&args.name)
+        .kind(kind)
+        .slots(args.slots)
+        .tokens(args.tokens);
     let builder = builder.token_delay(Duration::from_millis(args.token_delay_ms));
     let builder = builder.embedder(&args.embedder);
-    let builder = args.models.iter().fold(builder, |builder, model| builder.loaded(model));
+    let builder = args
+        .models
+        .iter()
+        .fold(builder, |builder, model| builder.loaded(model));
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let addr = SocketAddr::from(([127, 0, 0, 1], args.port));
-        let node = builder.start_on(addr).await.map_err(|error| format!("{addr} can't be listened on: {error}"))?;
-        print(&format!("simulated node `{}` at {}\n", args.name, node.url()))?;
-        tokio::signal::ctrl_c().await.map_err(|error| error.to_string())
+        let node = builder
+            .start_on(addr)
+            .await
+            .map_err(|error| format!("{addr} can't be listened on: {error}"))?;
+        print(&format!(
+            "simulated node `{}` at {}\n",
+            args.name,
+            node.url()
+        ))?;
+        tokio::signal::ctrl_c()
+            .await
+            .map_err(|error| error.to_string())
     })
 }
 

@@ -23,13 +23,23 @@ const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Page {
     fn text(status: u16, body: &str) -> Page {
-        Page { status, content_type: TEXT, body: format!("{body}\n").into_bytes() }
+        Page {
+            status,
+            content_type: TEXT,
+            body: format!("{body}\n").into_bytes(),
+        }
     }
 
     /// An error for people at a terminal, as JSON like every error.
     pub fn refused(status: u16, message: &str) -> Page {
-        let body = serde_json::json!({ "error": message }).to_string().into_bytes();
-        Page { status, content_type: "application/json", body }
+        let body = serde_json::json!({ "error": message })
+            .to_string()
+            .into_bytes();
+        Page {
+            status,
+            content_type: "application/json",
+            body,
+        }
     }
 }
 
@@ -52,7 +62,8 @@ pub fn host_is_allowed(host: Option<&str>, allowed: &[String]) -> bool {
         Some(rest) => rest.split(']').next().unwrap_or(""),
         None => host.rsplit_once(':').map_or(host, |(name, _)| name),
     };
-    name.parse::<std::net::IpAddr>().is_ok() || allowed.iter().any(|known| known.eq_ignore_ascii_case(name))
+    name.parse::<std::net::IpAddr>().is_ok()
+        || allowed.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
 /// The page at a path.
@@ -63,10 +74,15 @@ pub fn page(method: &str, path: &str, query: Option<&str>, state: &State<'_>) ->
     match path {
         "/internal/health" => Page::text(200, "ok"),
         "/internal/ready" => ready(query, state),
-        "/metrics" | "/internal/metrics" => {
-            Page { status: 200, content_type: "text/plain; version=0.0.4; charset=utf-8", body: (state.metrics)() }
-        }
-        _ => Page::refused(404, "no such admin page; there are /internal/health, /internal/ready and /metrics"),
+        "/metrics" | "/internal/metrics" => Page {
+            status: 200,
+            content_type: "text/plain; version=0.0.4; charset=utf-8",
+            body: (state.metrics)(),
+        },
+        _ => Page::refused(
+            404,
+            "no such admin page; there are /internal/health, /internal/ready and /metrics",
+        ),
     }
 }
 
@@ -75,13 +91,21 @@ fn ready(query: Option<&str>, state: &State<'_>) -> Page {
     if state.draining {
         return Page::text(503, "draining");
     }
-    let model = query.into_iter().flat_map(|query| query.split('&')).find_map(|pair| pair.strip_prefix("model="));
+    let model = query
+        .into_iter()
+        .flat_map(|query| query.split('&'))
+        .find_map(|pair| pair.strip_prefix("model="));
     let ready = match model {
         None => state.view.is_ready(),
         Some(name) => {
             let name = percent_decoded(name);
-            let holders = ModelKey::parse(&name).ok().and_then(|key| state.view.holders(&key).map(<[_]>::to_vec));
-            holders.unwrap_or_default().iter().any(|holder| state.view.nodes[holder.node.0].health.is_up())
+            let holders = ModelKey::parse(&name)
+                .ok()
+                .and_then(|key| state.view.holders(&key).map(<[_]>::to_vec));
+            holders
+                .unwrap_or_default()
+                .iter()
+                .any(|holder| state.view.nodes[holder.node.0].health.is_up())
         }
     };
     match (ready, model) {
@@ -97,7 +121,8 @@ fn percent_decoded(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
         let escaped = (first == b'%').then(|| after.get(..2)).flatten();
-        let value = escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
+        let value =
+            escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
         match value {
             Some(byte) => {
                 bytes.push(byte);

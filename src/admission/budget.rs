@@ -26,8 +26,14 @@ struct Purse {
 impl RetryBudget {
     /// `percent`: retries allowed per hundred requests.
     pub fn new(percent: u32) -> RetryBudget {
-        let purse = Purse { saved: SAVED_AT_START, filled_at: Duration::ZERO };
-        RetryBudget { share: f64::from(percent) / 100.0, purse: Mutex::new(purse) }
+        let purse = Purse {
+            saved: SAVED_AT_START,
+            filled_at: Duration::ZERO,
+        };
+        RetryBudget {
+            share: f64::from(percent) / 100.0,
+            purse: Mutex::new(purse),
+        }
     }
 
     /// A request came in.
@@ -51,7 +57,9 @@ impl RetryBudget {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Purse> {
         // Two additions cannot panic half-way, so a poisoned purse is still a good one.
-        self.purse.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.purse
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 }
 
@@ -66,10 +74,22 @@ mod tests {
     #[test]
     fn retries_are_a_share_of_requests_plus_a_floor() {
         let budget = RetryBudget::new(20);
-        assert_eq!(spend_all(&budget, Duration::ZERO), 100, "what a new gateway starts with");
+        assert_eq!(
+            spend_all(&budget, Duration::ZERO),
+            100,
+            "what a new gateway starts with"
+        );
         (0..50).for_each(|_| budget.earn());
-        assert_eq!(spend_all(&budget, Duration::ZERO), 10, "20 % of 50 requests");
-        assert_eq!(spend_all(&budget, Duration::from_secs(3)), 30, "the floor of 3 seconds");
+        assert_eq!(
+            spend_all(&budget, Duration::ZERO),
+            10,
+            "20 % of 50 requests"
+        );
+        assert_eq!(
+            spend_all(&budget, Duration::from_secs(3)),
+            30,
+            "the floor of 3 seconds"
+        );
         assert_eq!(spend_all(&budget, Duration::from_secs(3)), 0);
     }
 

@@ -27,7 +27,12 @@ pub struct Queue {
 
 impl Queue {
     pub fn new(length_max: usize) -> Queue {
-        Queue { length_max, length: 0, issued: 0, waiting: HashMap::new() }
+        Queue {
+            length_max,
+            length: 0,
+            issued: 0,
+            waiting: HashMap::new(),
+        }
     }
 
     pub fn len(&self) -> usize {
@@ -54,19 +59,29 @@ impl Queue {
         self.length += 1;
         self.issued += 1;
         let ticket = Ticket(self.issued);
-        self.waiting.entry(model.clone()).or_default().push_back(ticket);
+        self.waiting
+            .entry(model.clone())
+            .or_default()
+            .push_back(ticket);
         Ok(ticket)
     }
 
     /// Whether nobody for the same model came earlier. A request without a ticket comes after all who wait.
     pub fn is_next(&self, model: &ModelKey, ticket: Option<Ticket>) -> bool {
-        self.waiting.get(model).and_then(|line| line.front()).is_none_or(|first| Some(*first) == ticket)
+        self.waiting
+            .get(model)
+            .and_then(|line| line.front())
+            .is_none_or(|first| Some(*first) == ticket)
     }
 
     /// Gives the place back, whether served or not. A ticket that is not in the queue changes nothing.
     pub fn leave(&mut self, model: &ModelKey, ticket: Ticket) {
-        let Some(line) = self.waiting.get_mut(model) else { return };
-        let Some(at) = line.iter().position(|waiting| *waiting == ticket) else { return };
+        let Some(line) = self.waiting.get_mut(model) else {
+            return;
+        };
+        let Some(at) = line.iter().position(|waiting| *waiting == ticket) else {
+            return;
+        };
         line.remove(at);
         self.length -= 1;
         if line.is_empty() {
@@ -92,7 +107,10 @@ mod tests {
         let second = queue.enter(&llama).unwrap();
         assert!(queue.is_next(&llama, Some(first)));
         assert!(!queue.is_next(&llama, Some(second)));
-        assert!(!queue.is_next(&llama, None), "a newcomer does not pass those who wait");
+        assert!(
+            !queue.is_next(&llama, None),
+            "a newcomer does not pass those who wait"
+        );
         assert!(queue.is_next(&qwen, None), "another model is another line");
         queue.leave(&llama, first);
         assert!(queue.is_next(&llama, Some(second)));

@@ -171,7 +171,10 @@ impl NodeBuilder {
         let mut models: Vec<Model> = Vec::new();
         let loaded = self.loaded.iter().map(|name| (name.clone(), Use::Chat));
         for (name, purpose) in self.models.iter().cloned().chain(loaded) {
-            let model = Model::new(&name, purpose, now);
+            let mut model = Model::new(&name, purpose, now);
+            if self.settings.kind == Kind::OpenAi {
+                model.name.clone_from(&name); // such servers know no tags
+            }
             if !models.iter().any(|m| m.key == model.key) {
                 models.push(model);
             }
@@ -189,6 +192,7 @@ impl NodeBuilder {
             blobs: Mutex::default(),
             fault: Mutex::new(None),
             paused_after: AtomicUsize::new(usize::MAX),
+            paused: AtomicUsize::new(0),
             changed,
             frozen: watch::Sender::new(false),
             life: watch::Sender::new(0),
@@ -303,6 +307,16 @@ impl Node {
         self.shared.changed.notify_waiters();
     }
 
+    /// Generations that [`Node::pause_after`] holds back now.
+    pub fn paused(&self) -> usize {
+        self.shared.paused.load(Ordering::SeqCst)
+    }
+
+    /// Puts a chat model on the disk, as `ollama pull` at the node itself would.
+    pub fn install(&self, name: &str) {
+        lock(&self.shared.models).push(Model::new(name, Use::Chat, SystemTime::now()));
+    }
+
     /// As SIGKILL: the listener is closed on return, every connection is cut, the memory is empty.
     pub fn kill(&self) {
         *lock(&self.shared.listener) = None;
@@ -365,6 +379,7 @@ struct Shared {
     /// With the number of requests it still strikes; `None`: all of them.
     fault: Mutex<Option<(Fault, Option<usize>)>>,
     paused_after: AtomicUsize,
+    paused: AtomicUsize,
     changed: Arc<Notify>,
     frozen: watch::Sender<bool>,
     /// Counts the kills; every task ends when it changes.
@@ -413,8 +428,12 @@ impl Shared {
         Some(struck)
     }
 
-    /// Waits while generations are paused at or before this token.
+    /// Waits, counted, while generations are paused at or before this token.
     async fn gate(&self, sent: usize) {
+        if sent < self.paused_after.load(Ordering::SeqCst) {
+            return;
+        }
+        let _held = Held::new(self);
         while self.paused_after.load(Ordering::SeqCst) <= sent {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -423,5 +442,23 @@ impl Shared {
                 changed.await;
             }
         }
+    }
+}
+
+/// A generation that is held back, counted until it goes on or is given up.
+struct Held<'a>(&'a Shared);
+
+impl Held<'_> {
+    fn new(shared: &Shared) -> Held<'_> {
+        shared.paused.fetch_add(1, Ordering::SeqCst);
+        shared.changed.notify_waiters();
+        Held(shared)
+    }
+}
+
+impl Drop for Held<'_> {
+    fn drop(&mut self) {
+        self.0.paused.fetch_sub(1, Ordering::SeqCst);
+        self.0.changed.notify_waiters();
     }
 }

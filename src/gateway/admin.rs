@@ -20,7 +20,9 @@ impl ServeHttp for AdminApp {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         guard::head_is_here();
         let head = session.req_header();
-        let page = self.0.admin_page(head.method.as_str(), &head.uri, &head.headers);
+        let page = self
+            .0
+            .admin_page(head.method.as_str(), &head.uri, &head.headers);
         let is_head = head.method == http::Method::HEAD;
         guard::next_head_may_take(&self.0.config.server);
         let mut response = Response::builder()
@@ -45,7 +47,11 @@ impl Gateway {
         }
         let view = self.fleet.view();
         let metrics = || self.metrics_text(&view);
-        let state = State { view: &view, draining: self.lifecycle.is_draining(), metrics: &metrics };
+        let state = State {
+            view: &view,
+            draining: self.lifecycle.is_draining(),
+            metrics: &metrics,
+        };
         admin::page(method, uri.path(), uri.query(), &state)
     }
 
@@ -53,29 +59,54 @@ impl Gateway {
         if admin::is_open(path) {
             return None; // probes come from everywhere and learn nothing
         }
-        let text = |name| headers.get(name).and_then(|value: &http::HeaderValue| value.to_str().ok());
+        let text = |name| {
+            headers
+                .get(name)
+                .and_then(|value: &http::HeaderValue| value.to_str().ok())
+        };
         let config = &self.config.admin;
         if !admin::host_is_allowed(text("host"), &config.allowed_hosts) {
-            return Some(Page::refused(403, "this Host is not served here; add it to admin.allowed_hosts"));
+            return Some(Page::refused(
+                403,
+                "this Host is not served here; add it to admin.allowed_hosts",
+            ));
         }
         let key = config.key.as_ref()?;
-        let given = text("authorization").and_then(|value| value.strip_prefix("Bearer ")).unwrap_or("");
+        let given = text("authorization")
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .unwrap_or("");
         let same = bool::from(given.as_bytes().ct_eq(key.reveal().as_bytes()));
-        (!same).then(|| Page::refused(401, "this page needs the admin key: Authorization: Bearer <admin.key>"))
+        (!same).then(|| {
+            Page::refused(
+                401,
+                "this page needs the admin key: Authorization: Bearer <admin.key>",
+            )
+        })
     }
 
     /// The metrics, with the gauges that are only known at the moment of asking.
     fn metrics_text(&self, view: &crate::fleet::Snapshot) -> Vec<u8> {
         let metrics = &self.metrics;
         metrics.in_flight.set(self.lifecycle.in_flight() as i64);
-        metrics.draining.set(i64::from(self.lifecycle.is_draining()));
+        metrics
+            .draining
+            .set(i64::from(self.lifecycle.is_draining()));
         metrics.node_model_loaded.reset();
         for node in &view.nodes {
             let name = node.config.name.as_str();
-            metrics.node_in_flight.with_label_values(&[name]).set(i64::from(node.in_flight()));
-            metrics.node_health.with_label_values(&[name]).set(i64::from(node.health.is_up()));
+            metrics
+                .node_in_flight
+                .with_label_values(&[name])
+                .set(i64::from(node.in_flight()));
+            metrics
+                .node_health
+                .with_label_values(&[name])
+                .set(i64::from(node.health.is_up()));
             for model in node.loaded.iter() {
-                metrics.node_model_loaded.with_label_values(&[name, &*model.name]).set(1.0);
+                metrics
+                    .node_model_loaded
+                    .with_label_values(&[name, &*model.name])
+                    .set(1.0);
             }
         }
         metrics.render()

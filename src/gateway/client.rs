@@ -55,7 +55,9 @@ impl Client<'_> {
         session.set_read_timeout(Some(limits.body_timeout));
         session.set_write_timeout(Some(limits.write_timeout));
         session.set_total_drain_timeout(Some(DISCARD_TIMEOUT));
-        ctx.record.client = session.client_addr().and_then(|addr| addr.as_inet().copied());
+        ctx.record.client = session
+            .client_addr()
+            .and_then(|addr| addr.as_inet().copied());
         ctx.record.method = session.req_header().method.to_string();
         ctx.record.path = session.req_header().uri.path().to_owned();
     }
@@ -91,10 +93,15 @@ impl Client<'_> {
     pub(super) fn check_head(&self, limits: &Server) -> Result<(), Fault> {
         let head = self.session.req_header();
         if head.raw_path().len() > URI_BYTES_MAX {
-            let message = format!("the request target is longer than {URI_BYTES_MAX} bytes; shorten it");
+            let message =
+                format!("the request target is longer than {URI_BYTES_MAX} bytes; shorten it");
             return Err(Fault::refused(414, "uri_too_long", message));
         }
-        let bytes: usize = head.headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        let bytes: usize = head
+            .headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + 4)
+            .sum();
         if head.headers.len() > HEADERS_MAX || bytes > limits.header_bytes_max {
             let message = format!(
                 "the request has {} header fields of {bytes} bytes; the limits are {HEADERS_MAX} fields and {} bytes \
@@ -105,12 +112,19 @@ impl Client<'_> {
             return Err(Fault::refused(431, "headers_too_large", message));
         }
         if head.version == Version::HTTP_11 && !head.headers.contains_key(http::header::HOST) {
-            return Err(Fault::malformed("no_host", "the request has no Host header, which HTTP/1.1 requires"));
+            return Err(Fault::malformed(
+                "no_host",
+                "the request has no Host header, which HTTP/1.1 requires",
+            ));
         }
         if let Some(expected) = head.headers.get(http::header::EXPECT)
             && !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")
         {
-            return Err(Fault::refused(417, "unknown_expectation", "the only `Expect` we can meet is 100-continue"));
+            return Err(Fault::refused(
+                417,
+                "unknown_expectation",
+                "the only `Expect` we can meet is 100-continue",
+            ));
         }
         self.check_framing()
     }
@@ -119,15 +133,21 @@ impl Client<'_> {
     fn check_framing(&self) -> Result<(), Fault> {
         let headers = self.headers();
         let ambiguous = |what: &str| {
-            Err(Fault::malformed("ambiguous_framing", format!("{what}; send one Content-Length or chunked encoding, not more")))
+            Err(Fault::malformed(
+                "ambiguous_framing",
+                format!("{what}; send one Content-Length or chunked encoding, not more"),
+            ))
         };
         let mut lengths = headers.get_all(http::header::CONTENT_LENGTH).iter();
         let length = lengths.next();
-        if lengths.next().is_some() || length.is_some_and(|value| value.as_bytes().contains(&b',')) {
+        if lengths.next().is_some() || length.is_some_and(|value| value.as_bytes().contains(&b','))
+        {
             return ambiguous("the request has more than one Content-Length");
         }
         let mut codings = headers.get_all(http::header::TRANSFER_ENCODING).iter();
-        let Some(coding) = codings.next() else { return Ok(()) };
+        let Some(coding) = codings.next() else {
+            return Ok(());
+        };
         if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
             return ambiguous("the request has a Transfer-Encoding other than `chunked`");
         }
@@ -167,13 +187,24 @@ impl Client<'_> {
         }
         if self.headers().contains_key(http::header::EXPECT) {
             // We read the body ourselves, so nobody else tells the client to send it.
-            self.session.as_mut().write_continue_response().await.map_err(|_| Fault::client_gone())?;
+            self.session
+                .as_mut()
+                .write_continue_response()
+                .await
+                .map_err(|_| Fault::client_gone())?;
         }
-        let Some(first) = self.read_piece(limits).await? else { return Ok(Bytes::new()) };
+        let Some(first) = self.read_piece(limits).await? else {
+            return Ok(Bytes::new());
+        };
         if announced == Some(first.len()) {
             return Ok(first); // the common case: one piece, no copy
         }
-        let mut body = BytesMut::with_capacity(announced.unwrap_or(0).min(BODY_BYTES_TRUSTED).max(first.len()));
+        let mut body = BytesMut::with_capacity(
+            announced
+                .unwrap_or(0)
+                .min(BODY_BYTES_TRUSTED)
+                .max(first.len()),
+        );
         body.extend_from_slice(&first);
         while let Some(piece) = self.read_piece(limits).await? {
             if body.len() + piece.len() > limits.body_bytes_max {
@@ -190,18 +221,30 @@ impl Client<'_> {
     }
 
     async fn read_piece(&mut self, limits: &Server) -> Result<Option<Bytes>, Fault> {
-        let piece = match timeout(limits.body_timeout, self.session.as_mut().read_request_body()).await {
+        let piece = match timeout(
+            limits.body_timeout,
+            self.session.as_mut().read_request_body(),
+        )
+        .await
+        {
             Ok(Ok(piece)) => piece,
-            Ok(Err(error)) if error.etype() == &ErrorType::ReadTimedout => return Err(body_too_slow(limits)),
+            Ok(Err(error)) if error.etype() == &ErrorType::ReadTimedout => {
+                return Err(body_too_slow(limits));
+            }
             Ok(Err(error)) if is_gone(&error) => return Err(Fault::client_gone()),
             Ok(Err(error)) => {
-                let message = format!("the request's body breaks HTTP's framing: {}", error.etype().as_str());
+                let message = format!(
+                    "the request's body breaks HTTP's framing: {}",
+                    error.etype().as_str()
+                );
                 return Err(Fault::malformed("bad_framing", message));
             }
             Err(_) => return Err(body_too_slow(limits)),
         };
         match piece {
-            Some(piece) if piece.len() > limits.body_bytes_max => Err(too_large(limits.body_bytes_max)),
+            Some(piece) if piece.len() > limits.body_bytes_max => {
+                Err(too_large(limits.body_bytes_max))
+            }
             piece => Ok(piece),
         }
     }
@@ -218,7 +261,10 @@ impl Client<'_> {
     ///
     /// # Errors
     /// `ClientGone`.
-    pub(super) async fn unless_gone<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Fault> {
+    pub(super) async fn unless_gone<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Fault> {
         tokio::select! {
             biased;
             done = work => Ok(done),
@@ -243,22 +289,34 @@ impl Client<'_> {
             Version::HTTP_10 => self.session.as_mut().set_keepalive(None),
             _ => (),
         }
-        let written = self.session.write_response_header(Box::new(head), false).await;
+        let written = self
+            .session
+            .write_response_header(Box::new(head), false)
+            .await;
         written.map_err(|_| Fault::client_gone())
     }
 
     /// Sends bytes of an answer. An empty piece with `end` ends it.
     pub(super) async fn write(&mut self, piece: Bytes, end: bool) -> Result<(), Fault> {
-        self.session.write_response_body(Some(piece), end).await.map_err(|error| match error.etype() {
-            ErrorType::WriteTimedout => {
-                Fault::new(Kind::ClientGone, "the client stopped reading (server.write_timeout)")
-            }
-            _ => Fault::client_gone(),
-        })
+        self.session
+            .write_response_body(Some(piece), end)
+            .await
+            .map_err(|error| match error.etype() {
+                ErrorType::WriteTimedout => Fault::new(
+                    Kind::ClientGone,
+                    "the client stopped reading (server.write_timeout)",
+                ),
+                _ => Fault::client_gone(),
+            })
     }
 
     /// Sends a whole answer of our own.
-    pub(super) async fn answer(&mut self, page: Page, call: &Call, request_id: &str) -> Result<(), Fault> {
+    pub(super) async fn answer(
+        &mut self,
+        page: Page,
+        call: &Call,
+        request_id: &str,
+    ) -> Result<(), Fault> {
         let mut head = ResponseHeader::build(200, Some(4)).map_err(broken)?;
         insert(&mut head, "content-type", page.content_type)?;
         insert(&mut head, "content-length", &page.body.len().to_string())?;
@@ -276,19 +334,36 @@ impl Client<'_> {
     }
 
     /// Passes on what a node said when it would not serve.
-    pub(super) async fn answer_declined(&mut self, declined: Declined, record: &Record) -> Result<(), Fault> {
+    pub(super) async fn answer_declined(
+        &mut self,
+        declined: Declined,
+        record: &Record,
+    ) -> Result<(), Fault> {
         let mut head = declined.head;
-        insert(&mut head, "content-length", &declined.body.len().to_string())?;
-        if matches!(declined.status, 429 | 503) && !head.headers.contains_key(http::header::RETRY_AFTER) {
+        insert(
+            &mut head,
+            "content-length",
+            &declined.body.len().to_string(),
+        )?;
+        if matches!(declined.status, 429 | 503)
+            && !head.headers.contains_key(http::header::RETRY_AFTER)
+        {
             insert(&mut head, "retry-after", "5")?;
         }
-        insert(&mut head, "x-arriero-attempts", &record.attempts.to_string())?;
+        insert(
+            &mut head,
+            "x-arriero-attempts",
+            &record.attempts.to_string(),
+        )?;
         self.finish(head, declined.body).await
     }
 
     async fn finish(&mut self, head: ResponseHeader, body: Bytes) -> Result<(), Fault> {
         let is_head = self.method() == Method::HEAD;
-        let written = self.session.write_response_header(Box::new(head), is_head).await;
+        let written = self
+            .session
+            .write_response_header(Box::new(head), is_head)
+            .await;
         written.map_err(|_| Fault::client_gone())?;
         if is_head {
             return Ok(());
@@ -296,7 +371,12 @@ impl Client<'_> {
         self.write(body, true).await
     }
 
-    fn add_ids(&self, head: &mut ResponseHeader, dialect: Dialect, request_id: &str) -> Result<(), Fault> {
+    fn add_ids(
+        &self,
+        head: &mut ResponseHeader,
+        dialect: Dialect,
+        request_id: &str,
+    ) -> Result<(), Fault> {
         if dialect == Dialect::Anthropic {
             insert(head, "request-id", request_id)?; // the name Anthropic's SDK reads
         }
@@ -307,9 +387,16 @@ impl Client<'_> {
     /// connection is broken off instead, so that no truncated answer looks complete.
     ///
     /// Returns what `request_filter` returns.
-    pub(super) async fn refuse(&mut self, dialect: Dialect, fault: &Fault, request_id: &str) -> PingoraResult<bool> {
+    pub(super) async fn refuse(
+        &mut self,
+        dialect: Dialect,
+        fault: &Fault,
+        request_id: &str,
+    ) -> PingoraResult<bool> {
         if fault.kind == Kind::ClientGone || self.session.response_written().is_some() {
-            return Err(Error::explain(ErrorType::ConnectionClosed, fault.message.clone()).into_down());
+            return Err(
+                Error::explain(ErrorType::ConnectionClosed, fault.message.clone()).into_down(),
+            );
         }
         let refusal = dialect.refusal(fault, request_id);
         let mut head = ResponseHeader::build(refusal.status, Some(6))?;
@@ -319,12 +406,16 @@ impl Client<'_> {
         head.insert_header("content-length", refusal.body.len())?;
         let _ = self.add_ids(&mut head, dialect, request_id);
         if self.session.as_mut().is_body_done() {
-            self.finish(head, refusal.body.into()).await.map_err(|fault| lost(&fault))?;
+            self.finish(head, refusal.body.into())
+                .await
+                .map_err(|fault| lost(&fault))?;
             return Ok(true);
         }
         // The rest of the body is not wanted, but a client that still writes it would miss our answer if we just closed.
         self.session.as_mut().set_keepalive(None);
-        self.finish(head, refusal.body.into()).await.map_err(|fault| lost(&fault))?;
+        self.finish(head, refusal.body.into())
+            .await
+            .map_err(|fault| lost(&fault))?;
         let _ = self.session.as_mut().drain_request_body().await;
         Ok(true)
     }
@@ -344,8 +435,10 @@ impl Client<'_> {
 
 /// Whether the raw head names a Content-Length.
 fn names_content_length(raw: &[u8]) -> bool {
-    raw.split(|byte| *byte == b'\n')
-        .any(|line| line.get(..15).is_some_and(|name| name.eq_ignore_ascii_case(b"content-length:")))
+    raw.split(|byte| *byte == b'\n').any(|line| {
+        line.get(..15)
+            .is_some_and(|name| name.eq_ignore_ascii_case(b"content-length:"))
+    })
 }
 
 fn is_gone(error: &Error) -> bool {
@@ -370,20 +463,31 @@ fn too_large(bytes_max: usize) -> Fault {
 }
 
 /// The body as a node gets it: decoded, since nodes other than Ollama would not know the encoding.
-pub(super) fn body_as_sent(body: Bytes, encoding: Encoding, bytes_max: usize) -> Result<Bytes, Fault> {
+pub(super) fn body_as_sent(
+    body: Bytes,
+    encoding: Encoding,
+    bytes_max: usize,
+) -> Result<Bytes, Fault> {
     match encoding {
         Encoding::Identity => Ok(body),
         Encoding::Zstd => dialect::decode_zstd(&body, bytes_max).map(Bytes::from),
     }
 }
 
-pub(super) fn insert(head: &mut ResponseHeader, name: &'static str, value: &str) -> Result<(), Fault> {
+pub(super) fn insert(
+    head: &mut ResponseHeader,
+    name: &'static str,
+    value: &str,
+) -> Result<(), Fault> {
     head.insert_header(name, value).map_err(broken)
 }
 
 /// A header that cannot be built is our mistake.
 pub(super) fn broken(error: Box<Error>) -> Fault {
-    Fault::new(Kind::Internal, format!("an HTTP head can't be built: {error}"))
+    Fault::new(
+        Kind::Internal,
+        format!("an HTTP head can't be built: {error}"),
+    )
 }
 
 fn lost(fault: &Fault) -> Box<Error> {

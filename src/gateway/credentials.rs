@@ -31,21 +31,32 @@ impl NodeAccess {
     /// `Internal` when a configured header or key cannot stand in a request.
     pub(super) fn new(node: &NodeConfig) -> Result<NodeAccess, Fault> {
         let url = &node.url;
-        let host = match (url.host.contains(':'), url.port == if url.tls { 443 } else { 80 }) {
+        let host = match (
+            url.host.contains(':'),
+            url.port == if url.tls { 443 } else { 80 },
+        ) {
             (true, _) => format!("[{}]:{}", url.host, url.port),
             (false, true) => url.host.clone(),
             (false, false) => format!("{}:{}", url.host, url.port),
         };
-        let written = node.headers.iter().map(|(name, value)| (name.clone(), value.reveal().clone()));
+        let written = node
+            .headers
+            .iter()
+            .map(|(name, value)| (name.clone(), value.reveal().clone()));
         let headers = written
             .chain(auth_header(&node.auth))
             .map(|(name, value)| header(&node.name, &name, &value))
             .collect::<Result<_, _>>()?;
         Ok(NodeAccess {
             tls: url.tls,
-            server_name: node.tls.server_name.clone().unwrap_or_else(|| url.host.clone()),
+            server_name: node
+                .tls
+                .server_name
+                .clone()
+                .unwrap_or_else(|| url.host.clone()),
             verify: !node.tls.insecure_skip_verify,
-            host: HeaderValue::from_str(&host).map_err(|error| unusable(&node.name, "host", &error))?,
+            host: HeaderValue::from_str(&host)
+                .map_err(|error| unusable(&node.name, "host", &error))?,
             base_path: url.base_path.clone(),
             spells_loosely: node.profile.listing == Listing::Ollama,
             headers,
@@ -54,7 +65,11 @@ impl NodeAccess {
 
     /// The node at an address that was resolved before; `HttpPeer` itself would resolve names by blocking.
     pub(super) fn peer(&self, addr: SocketAddr, timeouts: Timeouts) -> HttpPeer {
-        let name = if self.tls { self.server_name.clone() } else { String::new() };
+        let name = if self.tls {
+            self.server_name.clone()
+        } else {
+            String::new()
+        };
         let mut peer = HttpPeer::new(addr, self.tls, name);
         peer.options.verify_cert = self.verify;
         peer.options.verify_hostname = self.verify;
@@ -68,9 +83,13 @@ impl NodeAccess {
 
     /// Puts the node's own host, headers and credentials on a request.
     pub(super) fn sign(&self, request: &mut RequestHeader) -> Result<(), Fault> {
-        request.insert_header(http::header::HOST, self.host.clone()).map_err(broken)?;
+        request
+            .insert_header(http::header::HOST, self.host.clone())
+            .map_err(broken)?;
         for (name, value) in &self.headers {
-            request.insert_header(name.clone(), value.clone()).map_err(broken)?;
+            request
+                .insert_header(name.clone(), value.clone())
+                .map_err(broken)?;
         }
         Ok(())
     }
@@ -105,18 +124,27 @@ fn auth_header(auth: &NodeAuth) -> Option<(String, String)> {
         NodeAuth::ApiKey { header, key } => Some((header.clone(), key.reveal().clone())),
         NodeAuth::Basic { username, password } => {
             let pair = format!("{username}:{}", password.reveal());
-            authorization(format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair)))
+            authorization(format!(
+                "Basic {}",
+                base64::engine::general_purpose::STANDARD.encode(pair)
+            ))
         }
     }
 }
 
 fn header(node: &str, name: &str, value: &str) -> Result<(HeaderName, HeaderValue), Fault> {
-    let parsed = HeaderName::from_bytes(name.as_bytes()).map_err(|error| unusable(node, name, &error))?;
+    let parsed =
+        HeaderName::from_bytes(name.as_bytes()).map_err(|error| unusable(node, name, &error))?;
     let mut value = HeaderValue::from_str(value).map_err(|error| unusable(node, name, &error))?;
     value.set_sensitive(true);
     Ok((parsed, value))
 }
 
 fn unusable(node: &str, what: &str, error: &dyn std::fmt::Display) -> Fault {
-    Fault::new(Kind::Internal, format!("node `{node}`: its header `{what}` can't be sent: {error}; correct it in the configuration"))
+    Fault::new(
+        Kind::Internal,
+        format!(
+            "node `{node}`: its header `{what}` can't be sent: {error}; correct it in the configuration"
+        ),
+    )
 }

@@ -20,7 +20,11 @@ impl Gateway {
     ///
     /// # Errors
     /// What went wrong, before or after the first byte; the caller tells the client if it still can be told.
-    pub(super) async fn serve(&self, client: &mut Client<'_>, ctx: &mut Context) -> Result<(), Fault> {
+    pub(super) async fn serve(
+        &self,
+        client: &mut Client<'_>,
+        ctx: &mut Context,
+    ) -> Result<(), Fault> {
         ctx.dialect = dialect::dialect_of(client.path());
         client.check_head(&self.config.server)?;
         if self.config.server.host.is_loopback() && admin::is_admin_path(client.path()) {
@@ -37,7 +41,11 @@ impl Gateway {
 
         ctx.record.phase = Phase::Body;
         let body = client.read_body(&self.config.server).await?;
-        let body = body_as_sent(body, client.encoding(&call)?, self.config.server.body_bytes_max)?;
+        let body = body_as_sent(
+            body,
+            client.encoding(&call)?,
+            self.config.server.body_bytes_max,
+        )?;
         let facts = dialect::facts(&call, &body)?;
         let key = ModelKey::parse(&facts.model)?;
         ctx.asked(&facts, self.fleet.view().holders(&key).map(|_| &key));
@@ -62,7 +70,15 @@ impl Gateway {
             };
             ctx.record.phase = Phase::Wait;
             ctx.routed(&self.config.nodes[route.node.0].name, &route);
-            let outgoing = Outgoing::new(client, &call, &facts, &body, &route, &self.access[route.node.0], ctx)?;
+            let outgoing = Outgoing::new(
+                client,
+                &call,
+                &facts,
+                &body,
+                &route,
+                &self.access[route.node.0],
+                ctx,
+            )?;
             match client.unless_gone(self.send(&route, &outgoing)).await? {
                 Ok(answer) => {
                     // The body can't be sent again once an answer is on its way; it may be many megabytes.
@@ -85,9 +101,16 @@ impl Gateway {
 
     /// Whether another node may be tried: within the attempts, and for costly failures within the budget.
     fn may_retry(&self, failed: &Failed, attempts: usize) -> bool {
-        let within = attempts < self.config.proxy.retry.attempts_max && failed.fault.is_safe_to_retry();
+        let within =
+            attempts < self.config.proxy.retry.attempts_max && failed.fault.is_safe_to_retry();
         let granted = within && (!failed.may_have_run || self.budget.spend(self.uptime()));
-        let reason = if granted { failed.reason } else if within { "budget_exhausted" } else { return false };
+        let reason = if granted {
+            failed.reason
+        } else if within {
+            "budget_exhausted"
+        } else {
+            return false;
+        };
         self.metrics.retries.with_label_values(&[reason]).inc();
         granted
     }
@@ -102,12 +125,18 @@ impl Gateway {
         ctx: &mut Context,
     ) -> Result<(), Fault> {
         let fault = match fault.kind {
-            Kind::UnknownModel => unknown_model(ctx.record.model.as_deref().unwrap_or_default(), &self.fleet.view()),
+            Kind::UnknownModel => unknown_model(
+                ctx.record.model.as_deref().unwrap_or_default(),
+                &self.fleet.view(),
+            ),
             _ => fault,
         };
         match last {
             _ if fault.kind == Kind::ClientGone => Err(fault),
-            Some(Failed { declined: Some(declined), .. }) => {
+            Some(Failed {
+                declined: Some(declined),
+                ..
+            }) => {
                 ctx.record.end_by = EndBy::Node;
                 ctx.record.status = declined.status;
                 ctx.record.fault = Some(format!("the node declined: {}", declined.gist()));
@@ -127,7 +156,12 @@ impl Gateway {
     }
 
     /// Answers from what we know of the nodes; asks none of them.
-    async fn answer_from_catalogue(&self, client: &mut Client<'_>, call: &Call, ctx: &mut Context) -> Result<(), Fault> {
+    async fn answer_from_catalogue(
+        &self,
+        client: &mut Client<'_>,
+        call: &Call,
+        ctx: &mut Context,
+    ) -> Result<(), Fault> {
         client.discard_body(&self.config.server).await?;
         let page = catalogue_page(call, &self.fleet.view())?;
         ctx.record.end_by = EndBy::Done;
@@ -140,15 +174,29 @@ impl Gateway {
 /// The federated answer to a call that names no node.
 fn catalogue_page(call: &Call, view: &Snapshot) -> Result<Page, Fault> {
     let asked = call.argument.as_deref().unwrap_or_default();
-    let json = |body| Ok(Page { content_type: "application/json; charset=utf-8", body });
+    let json = |body| {
+        Ok(Page {
+            content_type: "application/json; charset=utf-8",
+            body,
+        })
+    };
     match call.operation {
-        Operation::Root => Ok(Page { content_type: "text/plain; charset=utf-8", body: Bytes::from_static(b"Ollama is running") }),
+        Operation::Root => Ok(Page {
+            content_type: "text/plain; charset=utf-8",
+            body: Bytes::from_static(b"Ollama is running"),
+        }),
         Operation::Version => json(view.version()),
         Operation::Tags => json(view.tags()),
         Operation::Ps => json(view.ps()),
         Operation::Models => json(view.v1_models()),
-        Operation::Model => json(view.v1_model(asked).ok_or_else(|| unknown_model(asked, view))?),
-        _ => Err(Fault::new(Kind::Internal, "this call is not answered from the catalogue")),
+        Operation::Model => json(
+            view.v1_model(asked)
+                .ok_or_else(|| unknown_model(asked, view))?,
+        ),
+        _ => Err(Fault::new(
+            Kind::Internal,
+            "this call is not answered from the catalogue",
+        )),
     }
 }
 
@@ -157,9 +205,19 @@ fn unknown_model(asked: &str, view: &Snapshot) -> Fault {
     let close = model::closest(asked, view.model_names());
     let hint = match close.is_empty() {
         true => "no node has it; `ollama pull` it on one".to_owned(),
-        false => format!("did you mean {}?", close.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(" or ")),
+        false => format!(
+            "did you mean {}?",
+            close
+                .iter()
+                .map(|name| format!("`{name}`"))
+                .collect::<Vec<_>>()
+                .join(" or ")
+        ),
     };
-    Fault::new(Kind::UnknownModel, format!("model \"{asked}\" not found: {hint}"))
+    Fault::new(
+        Kind::UnknownModel,
+        format!("model \"{asked}\" not found: {hint}"),
+    )
 }
 
 /// Cloud models leave the building; that is the operator's decision, not a client's.
@@ -168,7 +226,10 @@ fn refuse_cloud(facts: &Facts) -> Result<(), Fault> {
         true => Err(Fault::refused(
             403,
             "cloud_model",
-            format!("`{}` is a cloud model, which would send the request to another company; ask for a local model", facts.model),
+            format!(
+                "`{}` is a cloud model, which would send the request to another company; ask for a local model",
+                facts.model
+            ),
         )),
         false => Ok(()),
     }

@@ -41,7 +41,9 @@ pub(super) fn head_is_here() {
 pub(super) fn next_head_may_take(limits: &Server) {
     let _ = HEAD.try_with(|deadline| {
         let wait = deadline.opened.elapsed() + limits.idle_timeout + limits.read_header_timeout;
-        deadline.at_ms.store(wait.as_millis() as u64, Ordering::Relaxed);
+        deadline
+            .at_ms
+            .store(wait.as_millis() as u64, Ordering::Relaxed);
     });
 }
 
@@ -55,8 +57,19 @@ pub struct Guard<A> {
 }
 
 impl<A> Guard<A> {
-    pub(super) fn new(inner: A, connections_max: usize, head_timeout: Duration, metrics: Arc<Metrics>) -> Guard<A> {
-        Guard { inner: Arc::new(inner), connections_max, head_timeout, open: AtomicUsize::new(0), metrics }
+    pub(super) fn new(
+        inner: A,
+        connections_max: usize,
+        head_timeout: Duration,
+        metrics: Arc<Metrics>,
+    ) -> Guard<A> {
+        Guard {
+            inner: Arc::new(inner),
+            connections_max,
+            head_timeout,
+            open: AtomicUsize::new(0),
+            metrics,
+        }
     }
 }
 
@@ -72,16 +85,26 @@ impl<A> Drop for Open<'_, A> {
 
 #[async_trait]
 impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guard<A> {
-    async fn process_new(self: &Arc<Self>, stream: Stream, shutdown: &ShutdownWatch) -> Option<Stream> {
+    async fn process_new(
+        self: &Arc<Self>,
+        stream: Stream,
+        shutdown: &ShutdownWatch,
+    ) -> Option<Stream> {
         let open = self.open.fetch_add(1, Ordering::Relaxed);
         self.metrics.connections.inc();
         let _open = Open(self);
         if open >= self.connections_max {
-            self.metrics.connections_rejected.with_label_values(&["too_many"]).inc();
+            self.metrics
+                .connections_rejected
+                .with_label_values(&["too_many"])
+                .inc();
             return None;
         }
         let at_ms = AtomicU64::new(self.head_timeout.as_millis() as u64);
-        let deadline = Arc::new(Deadline { opened: now(), at_ms });
+        let deadline = Arc::new(Deadline {
+            opened: now(),
+            at_ms,
+        });
         tokio::select! {
             stream = HEAD.scope(deadline.clone(), self.inner.process_new(stream, shutdown)) => stream,
             () = overdue(&deadline) => {

@@ -41,8 +41,15 @@ const NOT_TO_NODES: &[&str] = &[
     "access-control-request-headers",
     "access-control-request-private-network",
 ];
-const NOT_TO_NODES_PREFIX: &[&str] =
-    &["proxy-", "sec-", "x-forwarded-", "x-openwebui-user-", "x-arriero-", "x-olla-", "x-envoy-"];
+const NOT_TO_NODES_PREFIX: &[&str] = &[
+    "proxy-",
+    "sec-",
+    "x-forwarded-",
+    "x-openwebui-user-",
+    "x-arriero-",
+    "x-olla-",
+    "x-envoy-",
+];
 
 /// Never reach a client: what would speak for the node in the gateway's place.
 const NOT_TO_CLIENTS: &[&str] = &[
@@ -63,7 +70,9 @@ const NOT_TO_CLIENTS_PREFIX: &[&str] = &["access-control-", "x-arriero-", "x-oll
 pub(super) fn reaches_node(name: &HeaderName) -> bool {
     let name = name.as_str();
     // With an underscore a name can pass for another one at a server that folds `_` to `-`.
-    !(name.contains('_') || listed(name, HOP_BY_HOP, &[]) || listed(name, NOT_TO_NODES, NOT_TO_NODES_PREFIX))
+    !(name.contains('_')
+        || listed(name, HOP_BY_HOP, &[])
+        || listed(name, NOT_TO_NODES, NOT_TO_NODES_PREFIX))
 }
 
 /// Whether a node's header may reach a client.
@@ -124,7 +133,11 @@ mod tests {
             ("accept-encoding", false),
         ];
         for (name, expected) in cases {
-            assert_eq!(reaches_node(&HeaderName::from_static(name)), expected, "{name}");
+            assert_eq!(
+                reaches_node(&HeaderName::from_static(name)),
+                expected,
+                "{name}"
+            );
         }
     }
 
@@ -147,7 +160,11 @@ mod tests {
             ("strict-transport-security", false),
         ];
         for (name, expected) in cases {
-            assert_eq!(reaches_client(&HeaderName::from_static(name)), expected, "{name}");
+            assert_eq!(
+                reaches_client(&HeaderName::from_static(name)),
+                expected,
+                "{name}"
+            );
         }
     }
 

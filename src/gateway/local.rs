@@ -30,7 +30,12 @@ impl LocalGateway {
     /// # Errors
     /// When no port can be had, or the configuration cannot be carried out.
     pub async fn start(config: Config) -> std::io::Result<LocalGateway> {
-        let Parts { gateway, main, admin, watch } = build(config).map_err(std::io::Error::other)?;
+        let Parts {
+            gateway,
+            main,
+            admin,
+            watch,
+        } = build(config).map_err(std::io::Error::other)?;
         let (stop, stopping) = watch::channel(false);
         let main_listener = TcpListener::bind("127.0.0.1:0").await?;
         let admin_listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -41,7 +46,13 @@ impl LocalGateway {
             spawn(accept(admin_listener, Arc::new(admin), stopping)),
             spawn(async move { watch.run(for_watch).await }),
         ];
-        Ok(LocalGateway { addr, admin_addr, gateway, stop, tasks })
+        Ok(LocalGateway {
+            addr,
+            admin_addr,
+            gateway,
+            stop,
+            tasks,
+        })
     }
 }
 
@@ -70,7 +81,10 @@ where
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "ends with the LocalGateway: aborted on drop, or told by `stop`")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "ends with the LocalGateway: aborted on drop, or told by `stop`"
+)]
 fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
     tokio::spawn(task)
 }

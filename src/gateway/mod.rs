@@ -77,8 +77,13 @@ impl Gateway {
         let internal = |what: &str, error: &dyn std::fmt::Display| {
             Fault::new(Kind::Internal, format!("{what}: {error}"))
         };
-        let access = config.nodes.iter().map(NodeAccess::new).collect::<Result<_, _>>()?;
-        let metrics = Metrics::new().map_err(|error| internal("metrics can't be declared", &error))?;
+        let access = config
+            .nodes
+            .iter()
+            .map(NodeAccess::new)
+            .collect::<Result<_, _>>()?;
+        let metrics =
+            Metrics::new().map_err(|error| internal("metrics can't be declared", &error))?;
         Ok(Gateway {
             fleet: Arc::new(Fleet::new(config.nodes.clone(), config.health)),
             access,

@@ -32,7 +32,12 @@ impl Gateway {
     ///
     /// # Errors
     /// 403 for model management that is off, 404 or 503 when there is no such node.
-    pub(super) fn open_passage(&self, client: &Client<'_>, call: &Call, ctx: &mut Context) -> Result<(), Fault> {
+    pub(super) fn open_passage(
+        &self,
+        client: &Client<'_>,
+        call: &Call,
+        ctx: &mut Context,
+    ) -> Result<(), Fault> {
         if call.operation == Operation::Blob && !self.config.management_enabled {
             let message = "model management is off; set management.enabled: true to let clients change the nodes' models";
             return Err(Fault::refused(403, "management_off", message));
@@ -44,38 +49,68 @@ impl Gateway {
             Some(name) => Some(self.node_index(name)?),
             None => call.node_index,
         };
-        let ask = HeadAsk { operation: call.operation, mount: call.mount, node_index: named, tried: &[] };
-        let route = routing::route_head(&ask, &view, self.config.proxy.balancer, self.next_seed()).map_err(|none| match none {
-            NoRoute::Refused(fault) => fault,
-            NoRoute::Full => busy(),
-        })?;
+        let ask = HeadAsk {
+            operation: call.operation,
+            mount: call.mount,
+            node_index: named,
+            tried: &[],
+        };
+        let route = routing::route_head(&ask, &view, self.config.proxy.balancer, self.next_seed())
+            .map_err(|none| match none {
+                NoRoute::Refused(fault) => fault,
+                NoRoute::Full => busy(),
+            })?;
         let lease = self.fleet.try_lease(route.node).ok_or_else(busy)?;
         ctx.record.phase = Phase::Wait;
         ctx.record.attempts = 1;
         ctx.record.node = Some(self.config.nodes[route.node.0].name.clone());
         ctx.record.route = Some(route.reason.as_str());
-        let query = client.query().filter(|_| wanted.is_none()).map(str::to_owned);
-        ctx.passage = Some(Passage { call: call.clone(), route, query, _lease: lease });
+        let query = client
+            .query()
+            .filter(|_| wanted.is_none())
+            .map(str::to_owned);
+        ctx.passage = Some(Passage {
+            call: call.clone(),
+            route,
+            query,
+            _lease: lease,
+        });
         Ok(())
     }
 
     fn node_index(&self, name: &str) -> Result<usize, Fault> {
-        self.config.nodes.iter().position(|node| node.name == name).ok_or_else(|| {
-            let names: Vec<&str> = self.config.nodes.iter().map(|node| node.name.as_str()).collect();
-            let message = format!("no node is named `{name}`; there are {}", names.join(", "));
-            Fault::refused(404, "unknown_node", message)
-        })
+        self.config
+            .nodes
+            .iter()
+            .position(|node| node.name == name)
+            .ok_or_else(|| {
+                let names: Vec<&str> = self
+                    .config
+                    .nodes
+                    .iter()
+                    .map(|node| node.name.as_str())
+                    .collect();
+                let message = format!("no node is named `{name}`; there are {}", names.join(", "));
+                Fault::refused(404, "unknown_node", message)
+            })
     }
 
     pub(super) fn native_peer(&self, ctx: &Context) -> Result<Box<HttpPeer>> {
         let passage = passage(ctx)?;
         let view = self.fleet.view();
         let Some(addr) = view.nodes[passage.route.node.0].addr else {
-            return Error::e_explain(ErrorType::ConnectNoRoute, "its host name could not be resolved yet");
+            return Error::e_explain(
+                ErrorType::ConnectNoRoute,
+                "its host name could not be resolved yet",
+            );
         };
-        let timeouts =
-            Timeouts { connect: self.config.proxy.connection_timeout, read: self.config.proxy.read_timeout };
-        Ok(Box::new(self.access[passage.route.node.0].peer(addr, timeouts)))
+        let timeouts = Timeouts {
+            connect: self.config.proxy.connection_timeout,
+            read: self.config.proxy.read_timeout,
+        };
+        Ok(Box::new(
+            self.access[passage.route.node.0].peer(addr, timeouts),
+        ))
     }
 
     /// The same header discipline as on our own path; Pingora has dealt with hop-by-hop headers and framing.
@@ -89,24 +124,41 @@ impl Gateway {
                 request.remove_header(&name);
             }
         }
-        request.set_raw_path(access.path(&passage.call.node_path, passage.query.as_deref()).as_bytes())?;
+        request.set_raw_path(
+            access
+                .path(&passage.call.node_path, passage.query.as_deref())
+                .as_bytes(),
+        )?;
         request.insert_header("x-request-id", ctx.record.request_id.as_str())?;
-        access.sign(request).map_err(|fault| Error::explain(ErrorType::InternalError, fault.message))
+        access
+            .sign(request)
+            .map_err(|fault| Error::explain(ErrorType::InternalError, fault.message))
     }
 
-    pub(super) fn native_response(&self, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    pub(super) fn native_response(
+        &self,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         ctx.record.phase = Phase::Stream;
         ctx.record.first_byte = Some(ctx.elapsed());
         let passage = passage(ctx)?;
         let names: Vec<_> = response.headers.keys().cloned().collect();
         for name in names {
-            let framing = matches!(name.as_str(), "content-length" | "transfer-encoding" | "connection" | "upgrade");
+            let framing = matches!(
+                name.as_str(),
+                "content-length" | "transfer-encoding" | "connection" | "upgrade"
+            );
             if !framing && !head::reaches_client(&name) {
                 response.remove_header(&name);
             }
         }
         self.observe(passage.route.node, Observation::Traffic(Ok(())));
-        let served_by = ServedBy { node: passage.route.node, model: None, reason: passage.route.reason };
+        let served_by = ServedBy {
+            node: passage.route.node,
+            model: None,
+            reason: passage.route.reason,
+        };
         self.mark(response, &passage.call, served_by, ctx)
             .map_err(|fault| Error::explain(ErrorType::InternalError, fault.message))
     }
@@ -116,7 +168,10 @@ impl Gateway {
         let Some(passage) = &ctx.passage else {
             return match error.esource() {
                 ErrorSource::Downstream => Fault::client_gone(),
-                _ => Fault::new(Kind::Internal, format!("the gateway failed: {}", plain(error))),
+                _ => Fault::new(
+                    Kind::Internal,
+                    format!("the gateway failed: {}", plain(error)),
+                ),
             };
         };
         if error.esource() == &ErrorSource::Downstream {
@@ -124,17 +179,36 @@ impl Gateway {
         }
         let name = &self.config.nodes[passage.route.node.0].name;
         let message = format!("node `{name}` failed: {}", plain(error));
-        self.metrics.node_errors.with_label_values(&[name, "native"]).inc();
-        self.observe(passage.route.node, Observation::Traffic(Err(message.clone())));
-        let silent = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
-        Fault::new(if silent { Kind::NodeSilent } else { Kind::NodeFailed }, message)
+        self.metrics
+            .node_errors
+            .with_label_values(&[name, "native"])
+            .inc();
+        self.observe(
+            passage.route.node,
+            Observation::Traffic(Err(message.clone())),
+        );
+        let silent = matches!(
+            error.etype(),
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout
+        );
+        Fault::new(
+            if silent {
+                Kind::NodeSilent
+            } else {
+                Kind::NodeFailed
+            },
+            message,
+        )
     }
 }
 
 fn passage(ctx: &Context) -> Result<&Passage> {
     match &ctx.passage {
         Some(passage) => Ok(passage),
-        None => Error::e_explain(ErrorType::InternalError, "a request reached Pingora's own path without a node"),
+        None => Error::e_explain(
+            ErrorType::InternalError,
+            "a request reached Pingora's own path without a node",
+        ),
     }
 }
 
@@ -144,5 +218,8 @@ fn node_of_query(query: &str) -> Option<&str> {
 }
 
 fn busy() -> Fault {
-    Fault::new(Kind::Unavailable { retry_after_s: 5 }, "the node has no free slot; try again shortly")
+    Fault::new(
+        Kind::Unavailable { retry_after_s: 5 },
+        "the node has no free slot; try again shortly",
+    )
 }

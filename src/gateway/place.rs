@@ -28,7 +28,12 @@ impl Waiting {
 
     fn with<T>(&self, look: impl FnOnce(&mut Queue) -> T) -> T {
         // The queue's functions leave it whole even if one panicked, so a poisoned lock still guards a good queue.
-        look(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+        look(
+            &mut self
+                .0
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        )
     }
 }
 
@@ -41,7 +46,9 @@ struct Place<'a> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.gateway.waiting.with(|queue| queue.leave(self.model, self.ticket));
+        self.gateway
+            .waiting
+            .with(|queue| queue.leave(self.model, self.ticket));
         self.gateway.metrics.queue_depth.dec();
         // Whoever stood behind is next now and must look for itself.
         self.gateway.fleet.slot_freed().notify_waiters();
@@ -70,9 +77,18 @@ impl Gateway {
 
     async fn wait(&self, ask: &Ask<'_>, queued_at: Instant) -> Result<(Route, Lease), Fault> {
         let entered = self.waiting.with(|queue| queue.enter(ask.model));
-        let ticket = entered.inspect_err(|_| self.metrics.queue_rejected.with_label_values(&["full"]).inc())?;
+        let ticket = entered.inspect_err(|_| {
+            self.metrics
+                .queue_rejected
+                .with_label_values(&["full"])
+                .inc()
+        })?;
         self.metrics.queue_depth.inc();
-        let _place = Place { gateway: self, model: ask.model, ticket };
+        let _place = Place {
+            gateway: self,
+            model: ask.model,
+            ticket,
+        };
         let deadline = queued_at + self.config.proxy.queue.wait_max;
         loop {
             // Listen before looking, or a slot freed in between would be missed.
@@ -83,23 +99,31 @@ impl Gateway {
                 return Ok(placed);
             }
             if timeout_at(deadline, freed).await.is_err() {
-                self.metrics.queue_rejected.with_label_values(&["late"]).inc();
+                self.metrics
+                    .queue_rejected
+                    .with_label_values(&["late"])
+                    .inc();
                 return Err(waited_too_long(self.config.proxy.queue.wait_max));
             }
         }
     }
 
     /// One look: `None` means that all candidates are full, or that others came first.
-    fn try_place(&self, ask: &Ask<'_>, ticket: Option<Ticket>) -> Result<Option<(Route, Lease)>, Fault> {
+    fn try_place(
+        &self,
+        ask: &Ask<'_>,
+        ticket: Option<Ticket>,
+    ) -> Result<Option<(Route, Lease)>, Fault> {
         // Advice from a snapshot may be stale by a moment; the lease is the permission. When it is refused somebody else got
         // the slot, and another look may find another; a few such losses in a row mean that there is none.
         for _ in 0..LOOKS_MAX {
             let view = self.fleet.view();
-            let route = match routing::route(ask, &view, self.config.proxy.balancer, self.next_seed()) {
-                Ok(route) => route,
-                Err(NoRoute::Full) => return Ok(None),
-                Err(NoRoute::Refused(fault)) => return Err(fault),
-            };
+            let route =
+                match routing::route(ask, &view, self.config.proxy.balancer, self.next_seed()) {
+                    Ok(route) => route,
+                    Err(NoRoute::Full) => return Ok(None),
+                    Err(NoRoute::Refused(fault)) => return Err(fault),
+                };
             if !self.waiting.with(|queue| queue.is_next(ask.model, ticket)) {
                 return Ok(None);
             }

@@ -51,7 +51,11 @@ impl Watch {
     /// Runs until shutdown.
     pub async fn run(&self, shutdown: ShutdownWatch) {
         let loops = (0..self.0.config.nodes.len()).map(|at| {
-            let eye = Arc::new(Eye { gateway: self.0.clone(), node: NodeId(at), wake: Notify::new() });
+            let eye = Arc::new(Eye {
+                gateway: self.0.clone(),
+                node: NodeId(at),
+                wake: Notify::new(),
+            });
             watch_node(eye, shutdown.clone())
         });
         futures::future::join_all(loops).await;
@@ -99,7 +103,10 @@ impl ServiceDiscovery for Names {
         if eye.addr() != Some(addr) {
             eye.observe(Observation::Resolved(addr));
         }
-        Ok((BTreeSet::from([Backend::new(&addr.to_string())?]), HashMap::new()))
+        Ok((
+            BTreeSet::from([Backend::new(&addr.to_string())?]),
+            HashMap::new(),
+        ))
     }
 }
 
@@ -114,7 +121,10 @@ impl HealthCheck for Health {
         let pause = (node.check_interval / 10).min(CONFIRM_PAUSE_MAX);
         loop {
             let was_up = eye.is_up();
-            let Err(why) = eye.get(&node.health_path, node.check_timeout, HEALTH_BYTES_MAX).await else {
+            let Err(why) = eye
+                .get(&node.health_path, node.check_timeout, HEALTH_BYTES_MAX)
+                .await
+            else {
                 eye.observe(Observation::Probe(Ok(())));
                 if !was_up && eye.is_up() {
                     log::info!("node `{}` is up", node.name);
@@ -170,7 +180,11 @@ impl Eye {
             match self.learn_models(due, timing.timeout).await {
                 Ok(()) => {
                     failures = 0;
-                    installed_at = if due { Some(Instant::now()) } else { installed_at };
+                    installed_at = if due {
+                        Some(Instant::now())
+                    } else {
+                        installed_at
+                    };
                 }
                 Err(why) => {
                     failures += 1;
@@ -184,20 +198,34 @@ impl Eye {
     /// would be answered with "not known yet" for ever.
     fn listing_failed(&self, failures: u32, why: &str) {
         if failures == 1 {
-            log::warn!("node `{}` does not tell its models: {why}", self.gateway.config.nodes[self.node.0].name);
+            log::warn!(
+                "node `{}` does not tell its models: {why}",
+                self.gateway.config.nodes[self.node.0].name
+            );
         }
-        let never_told = self.gateway.fleet.view().nodes[self.node.0].installed.is_none();
+        let never_told = self.gateway.fleet.view().nodes[self.node.0]
+            .installed
+            .is_none();
         if failures == LISTING_TRIES && never_told {
-            self.observe(Observation::Installed { models: Vec::new(), version: None });
+            self.observe(Observation::Installed {
+                models: Vec::new(),
+                version: None,
+            });
         }
     }
 
-    async fn learn_models(&self, installed: bool, limit: Duration) -> std::result::Result<(), String> {
+    async fn learn_models(
+        &self,
+        installed: bool,
+        limit: Duration,
+    ) -> std::result::Result<(), String> {
         let node = &self.gateway.config.nodes[self.node.0];
         match node.profile.listing {
             Listing::Ollama => {
                 if installed {
-                    let models = listing::tags(&self.get(&node.model_path, limit, LISTING_BYTES_MAX).await?)?;
+                    let models = listing::tags(
+                        &self.get(&node.model_path, limit, LISTING_BYTES_MAX).await?,
+                    )?;
                     let version = self.get("/api/version", limit, HEALTH_BYTES_MAX).await;
                     let version = version.ok().and_then(|body| listing::version(&body).ok());
                     self.observe(Observation::Installed { models, version });
@@ -206,8 +234,13 @@ impl Eye {
                 self.observe(Observation::Loaded(loaded));
             }
             Listing::OpenAi if installed => {
-                let models = listing::v1_models(&self.get(&node.model_path, limit, LISTING_BYTES_MAX).await?)?;
-                self.observe(Observation::Installed { models, version: None });
+                let models = listing::v1_models(
+                    &self.get(&node.model_path, limit, LISTING_BYTES_MAX).await?,
+                )?;
+                self.observe(Observation::Installed {
+                    models,
+                    version: None,
+                });
             }
             Listing::OpenAi => (),
         }
@@ -218,29 +251,54 @@ impl Eye {
     ///
     /// # Errors
     /// What went wrong, in a few words.
-    async fn get(&self, path: &str, limit: Duration, bytes_max: usize) -> std::result::Result<Bytes, String> {
+    async fn get(
+        &self,
+        path: &str,
+        limit: Duration,
+        bytes_max: usize,
+    ) -> std::result::Result<Bytes, String> {
         match timeout(limit, self.get_unlimited(path, limit, bytes_max)).await {
             Ok(Ok((200..=299, body))) => Ok(body),
             Ok(Ok((status, _))) => Err(format!("GET {path} answered {status}")),
             Ok(Err(error)) => Err(format!("GET {path}: {}", plain(&error))),
-            Err(_) => Err(format!("GET {path}: no answer within {} s", limit.as_secs_f32())),
+            Err(_) => Err(format!(
+                "GET {path}: no answer within {} s",
+                limit.as_secs_f32()
+            )),
         }
     }
 
-    async fn get_unlimited(&self, path: &str, limit: Duration, bytes_max: usize) -> Result<(u16, Bytes)> {
-        let addr = self.addr().ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "not resolved yet"))?;
+    async fn get_unlimited(
+        &self,
+        path: &str,
+        limit: Duration,
+        bytes_max: usize,
+    ) -> Result<(u16, Bytes)> {
+        let addr = self
+            .addr()
+            .ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "not resolved yet"))?;
         let access = &self.gateway.access[self.node.0];
-        let peer = access.peer(addr, Timeouts { connect: limit, read: limit });
+        let peer = access.peer(
+            addr,
+            Timeouts {
+                connect: limit,
+                read: limit,
+            },
+        );
         let mut request = RequestHeader::build("GET", access.path(path, None).as_bytes(), Some(4))?;
         request.insert_header("accept", "application/json")?;
         request.insert_header("user-agent", concat!("arriero/", env!("CARGO_PKG_VERSION")))?;
-        access.sign(&mut request).map_err(|fault| Error::explain(ErrorType::InternalError, fault.message))?;
+        access
+            .sign(&mut request)
+            .map_err(|fault| Error::explain(ErrorType::InternalError, fault.message))?;
         // Every probe on a connection of its own: one from the pool could vouch for a node that takes no new ones.
         let mut session = self.gateway.probes.get_http_session(&peer).await?.0;
         session.write_request_header(Box::new(request)).await?;
         session.finish_request_body().await?;
         session.read_response_header().await?;
-        let status = session.response_header().map_or(0, |head| head.status.as_u16());
+        let status = session
+            .response_header()
+            .map_or(0, |head| head.status.as_u16());
         let body = read_body(&mut session, bytes_max).await?;
         Ok((status, body))
     }

@@ -71,12 +71,18 @@ impl ProxyHttp for Proxy {
             Ok(()) => Ok(ctx.passage.is_none()),
             Err(fault) => {
                 ctx.failed(&fault);
-                client.refuse(ctx.dialect, &fault, &ctx.record.request_id).await
+                client
+                    .refuse(ctx.dialect, &fault, &ctx.record.request_id)
+                    .await
             }
         }
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut Context) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        ctx: &mut Context,
+    ) -> Result<Box<HttpPeer>> {
         self.0.native_peer(ctx)
     }
 
@@ -89,19 +95,38 @@ impl ProxyHttp for Proxy {
         self.0.native_request(request, ctx)
     }
 
-    async fn response_filter(&self, _session: &mut Session, response: &mut ResponseHeader, ctx: &mut Context) -> Result<()> {
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        response: &mut ResponseHeader,
+        ctx: &mut Context,
+    ) -> Result<()> {
         self.0.native_response(response, ctx)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut Context) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut Context,
+    ) -> FailToProxy {
         let fault = self.0.native_fault(error, ctx);
-        let code = if ctx.record.fault.is_none() { fault.status() } else { ctx.record.status };
+        let code = if ctx.record.fault.is_none() {
+            fault.status()
+        } else {
+            ctx.record.status
+        };
         if ctx.record.fault.is_none() {
             ctx.failed(&fault);
             // The connection is given up in any case: what the client sent of its body may still be under way.
-            let _ = Client::new(session).refuse(ctx.dialect, &fault, &ctx.record.request_id).await;
+            let _ = Client::new(session)
+                .refuse(ctx.dialect, &fault, &ctx.record.request_id)
+                .await;
         }
-        FailToProxy { error_code: code, can_reuse_downstream: false }
+        FailToProxy {
+            error_code: code,
+            can_reuse_downstream: false,
+        }
     }
 
     fn suppress_error_log(&self, _session: &Session, ctx: &Context, error: &Error) -> bool {

@@ -38,12 +38,27 @@ impl Gateway {
     ) -> Result<(), Fault> {
         ctx.record.first_byte = Some(ctx.elapsed());
         let framing = match answer.head.status.is_success() {
-            true => Framing::of(answer.head.headers.get("content-type").and_then(|value| value.to_str().ok())),
+            true => Framing::of(
+                answer
+                    .head
+                    .headers
+                    .get("content-type")
+                    .and_then(|value| value.to_str().ok()),
+            ),
             false => Framing::Whole, // an error is one document, whatever a success would have been
         };
-        let mut stream = Relayed { node: answer.node, meter: Meter::new(call.operation, framing), bytes: 0 };
-        self.write_answer_head(client, &answer.head, call, route, ctx).await?;
-        let deadline = self.config.proxy.response_timeout.map(|limit| Instant::now() + limit);
+        let mut stream = Relayed {
+            node: answer.node,
+            meter: Meter::new(call.operation, framing),
+            bytes: 0,
+        };
+        self.write_answer_head(client, &answer.head, call, route, ctx)
+            .await?;
+        let deadline = self
+            .config
+            .proxy
+            .response_timeout
+            .map(|limit| Instant::now() + limit);
         let pumped = self.pump(client, &mut stream, answer.first, deadline).await;
         // The slot is free as soon as the node has nothing more to do for us, not when the client has read the last byte.
         drop(lease);
@@ -71,9 +86,14 @@ impl Gateway {
     ) -> Result<(), Fault> {
         let mut head = client_head(from)?;
         if let Some(length) = from.headers.get(http::header::CONTENT_LENGTH) {
-            head.insert_header(http::header::CONTENT_LENGTH, length.clone()).map_err(super::client::broken)?;
+            head.insert_header(http::header::CONTENT_LENGTH, length.clone())
+                .map_err(super::client::broken)?;
         }
-        let served_by = ServedBy { node: route.node, model: Some(&route.spelled), reason: route.reason };
+        let served_by = ServedBy {
+            node: route.node,
+            model: Some(&route.spelled),
+            reason: route.reason,
+        };
         self.mark(&mut head, call, served_by, ctx)?;
         client.write_head(head).await
     }
@@ -94,7 +114,11 @@ impl Gateway {
         }
         insert(head, "x-arriero-route", served_by.reason.as_str())?;
         insert(head, "x-arriero-attempts", &record.attempts.to_string())?;
-        insert(head, "x-arriero-queue-ms", &record.queue.as_millis().to_string())?;
+        insert(
+            head,
+            "x-arriero-queue-ms",
+            &record.queue.as_millis().to_string(),
+        )?;
         insert(head, "x-arriero-mode", "passthrough")?;
         insert(head, "x-request-id", &record.request_id)?;
         if call.dialect == crate::dialect::Dialect::Anthropic {
@@ -105,7 +129,11 @@ impl Gateway {
             insert(head, "x-olla-backend-type", node.profile.name)?;
             insert(head, "x-olla-model", served_by.model.unwrap_or_default())?;
             insert(head, "x-olla-request-id", &record.request_id)?;
-            insert(head, "x-olla-response-time", &format!("{}ms", ctx.elapsed().as_millis()))?;
+            insert(
+                head,
+                "x-olla-response-time",
+                &format!("{}ms", ctx.elapsed().as_millis()),
+            )?;
             insert(head, "x-olla-routing-strategy", "strict")?;
             insert(head, "x-olla-routing-decision", "routed")?;
             insert(head, "x-olla-routing-reason", served_by.reason.as_str())?;
@@ -126,7 +154,9 @@ impl Gateway {
         deadline: Option<Instant>,
     ) -> Result<End, Fault> {
         let silence_max = self.config.proxy.read_timeout;
-        let Some(first) = first else { return Ok(End::Clean) };
+        let Some(first) = first else {
+            return Ok(End::Clean);
+        };
         stream.pass(client, first).await?;
         loop {
             let read = stream.node.read(silence_max);
@@ -146,12 +176,24 @@ impl Gateway {
     }
 
     /// Whether the end is one that the client must be told of; tells the node's health too.
-    fn verdict_on_end(&self, end: &End, stream: &mut Relayed, route: &Route, framing: Framing) -> Option<Cut> {
+    fn verdict_on_end(
+        &self,
+        end: &End,
+        stream: &mut Relayed,
+        route: &Route,
+        framing: Framing,
+    ) -> Option<Cut> {
         let name = &self.config.nodes[route.node.0].name;
         let failed = |kind: &'static str, why: String, told: bool| {
-            self.metrics.node_errors.with_label_values(&[name, kind]).inc();
+            self.metrics
+                .node_errors
+                .with_label_values(&[name, kind])
+                .inc();
             self.observe(route.node, Observation::Traffic(Err(why.clone())));
-            Some(Cut { fault: Fault::new(Kind::NodeFailed, why), told })
+            Some(Cut {
+                fault: Fault::new(Kind::NodeFailed, why),
+                told,
+            })
         };
         let ending = stream.meter.finish(matches!(end, End::Clean));
         match (end, ending) {
@@ -160,24 +202,36 @@ impl Gateway {
                 self.observe(route.node, Observation::Traffic(Ok(())));
                 None
             }
-            (End::Clean, Ending::ErrorTold(why)) => {
-                failed("told_error", format!("node `{name}` reported an error in its stream: {why}"), true)
-            }
+            (End::Clean, Ending::ErrorTold(why)) => failed(
+                "told_error",
+                format!("node `{name}` reported an error in its stream: {why}"),
+                true,
+            ),
             (End::Clean, Ending::GaveUp) => {
                 let why = "the node ended the stream without finishing the answer (Ollama does so when a model repeats itself); \
                            the answer is incomplete";
-                Some(Cut { fault: Fault::new(Kind::NodeFailed, why), told: false })
+                Some(Cut {
+                    fault: Fault::new(Kind::NodeFailed, why),
+                    told: false,
+                })
             }
-            (End::Clean, Ending::Died(why)) => {
-                failed("mid_stream", format!("node `{name}` broke off in the middle of the answer: {why}"), false)
-            }
+            (End::Clean, Ending::Died(why)) => failed(
+                "mid_stream",
+                format!("node `{name}` broke off in the middle of the answer: {why}"),
+                false,
+            ),
             (End::OutOfTime, _) => {
                 let why = "the answer took longer than proxy.response_timeout; it is incomplete";
-                Some(Cut { fault: Fault::new(Kind::NodeSilent, why), told: false })
+                Some(Cut {
+                    fault: Fault::new(Kind::NodeSilent, why),
+                    told: false,
+                })
             }
             (End::Broken(Broken::Silent), _) => {
                 let limit = self.config.proxy.read_timeout.as_secs_f32();
-                let why = format!("node `{name}` fell silent for {limit} s in the middle of the answer (proxy.read_timeout)");
+                let why = format!(
+                    "node `{name}` fell silent for {limit} s in the middle of the answer (proxy.read_timeout)"
+                );
                 failed("stalled", why, framing == Framing::Whole)
             }
             (End::Broken(Broken::Cut(how)), _) => {
@@ -222,9 +276,20 @@ struct Cut {
 
 impl Cut {
     /// Tells the client in its dialect, as far as the body has room for it.
-    async fn tell(self, client: &mut Client<'_>, call: &Call, framing: Framing, meter: &Meter) -> Fault {
+    async fn tell(
+        self,
+        client: &mut Client<'_>,
+        call: &Call,
+        framing: Framing,
+        meter: &Meter,
+    ) -> Fault {
         if !self.told && framing != Framing::Whole {
-            let line = call.dialect.in_band(call.operation, framing, meter.at_frame_border(), &self.fault);
+            let line = call.dialect.in_band(
+                call.operation,
+                framing,
+                meter.at_frame_border(),
+                &self.fault,
+            );
             // If the client is gone as well there is nobody left to tell.
             let _ = client.write(line.into(), false).await;
         }

@@ -48,8 +48,18 @@ pub fn build(config: Config) -> Result<Parts, Fault> {
     proxy.handle_init_modules();
     let metrics = gateway.metrics().clone();
     Ok(Parts {
-        main: Guard::new(proxy, server.connections_max, server.read_header_timeout, metrics.clone()),
-        admin: Guard::new(AdminApp(gateway.clone()), ADMIN_CONNECTIONS_MAX, server.read_header_timeout, metrics),
+        main: Guard::new(
+            proxy,
+            server.connections_max,
+            server.read_header_timeout,
+            metrics.clone(),
+        ),
+        admin: Guard::new(
+            AdminApp(gateway.clone()),
+            ADMIN_CONNECTIONS_MAX,
+            server.read_header_timeout,
+            metrics,
+        ),
         watch: Watch(gateway.clone()),
         gateway,
     })
@@ -80,8 +90,17 @@ pub fn run(config: Config) -> Result<(), Fault> {
     server.add_service(background_service("watch", parts.watch));
 
     let lifecycle = parts.gateway.lifecycle().clone();
-    log::info!("arriero {} listens on {main_addr}, admin on {admin_addr}", env!("CARGO_PKG_VERSION"));
-    server.run(RunArgs { shutdown_signal: Box::new(Signals { lifecycle, lag: LAG.min(longest), longest }) });
+    log::info!(
+        "arriero {} listens on {main_addr}, admin on {admin_addr}",
+        env!("CARGO_PKG_VERSION")
+    );
+    server.run(RunArgs {
+        shutdown_signal: Box::new(Signals {
+            lifecycle,
+            lag: LAG.min(longest),
+            longest,
+        }),
+    });
     Ok(())
 }
 
@@ -101,7 +120,9 @@ fn must_be_free(addr: SocketAddr, section: &str) -> Result<(), Fault> {
         Ok(_) => Ok(()),
         Err(error) => Err(Fault::new(
             Kind::Internal,
-            format!("{addr} can't be listened on: {error}; stop what uses it or set {section}.host and {section}.port"),
+            format!(
+                "{addr} can't be listened on: {error}; stop what uses it or set {section}.host and {section}.port"
+            ),
         )),
     }
 }

@@ -71,7 +71,11 @@ pub(super) struct Declined {
 impl Declined {
     /// The start of what the node said, for the log.
     pub(super) fn gist(&self) -> String {
-        format!("{} {}", self.status, String::from_utf8_lossy(&self.body[..self.body.len().min(200)]).trim())
+        format!(
+            "{} {}",
+            self.status,
+            String::from_utf8_lossy(&self.body[..self.body.len().min(200)]).trim()
+        )
     }
 }
 
@@ -88,22 +92,34 @@ impl Outgoing {
         ctx: &Context,
     ) -> Result<Outgoing, Fault> {
         let path = access.path(&call.node_path, client.query());
-        let mut request = RequestHeader::build(Method::POST, path.as_bytes(), Some(16)).map_err(broken)?;
+        let mut request =
+            RequestHeader::build(Method::POST, path.as_bytes(), Some(16)).map_err(broken)?;
         let nominated = head::nominated(client.headers());
         for (name, value) in client.headers() {
             let ours = matches!(name.as_str(), "content-type" | "content-encoding");
             if !ours && head::reaches_node(name) && !nominated.iter().any(|n| n == name.as_str()) {
-                request.append_header(name.clone(), value.clone()).map_err(broken)?;
+                request
+                    .append_header(name.clone(), value.clone())
+                    .map_err(broken)?;
             }
         }
         // Bodies are JSON whatever the client said: `curl -d` says it is a form.
-        request.insert_header("content-type", "application/json").map_err(broken)?;
-        request.insert_header("x-request-id", ctx.record.request_id.as_str()).map_err(broken)?;
+        request
+            .insert_header("content-type", "application/json")
+            .map_err(broken)?;
+        request
+            .insert_header("x-request-id", ctx.record.request_id.as_str())
+            .map_err(broken)?;
         access.sign(&mut request)?;
         let body = pieces(facts, body, route, access.spells_loosely());
         let length: usize = body.iter().map(Bytes::len).sum();
-        request.insert_header("content-length", length).map_err(broken)?;
-        Ok(Outgoing { head: request, body })
+        request
+            .insert_header("content-length", length)
+            .map_err(broken)?;
+        Ok(Outgoing {
+            head: request,
+            body,
+        })
     }
 }
 
@@ -113,7 +129,13 @@ fn pieces(facts: &Facts, body: &Bytes, route: &Route, spells_loosely: bool) -> P
     if spells_loosely || *route.spelled == *facts.model {
         return vec![body.clone()];
     }
-    splice::splice(body, &[(facts.model_span.clone(), splice::json_string(&route.spelled))])
+    splice::splice(
+        body,
+        &[(
+            facts.model_span.clone(),
+            splice::json_string(&route.spelled),
+        )],
+    )
 }
 
 impl Gateway {
@@ -130,13 +152,19 @@ impl Gateway {
         let silent = || Failed {
             fault: Fault::new(
                 Kind::NodeSilent,
-                format!("node `{name}` sent no byte within {} s (proxy.{}header_timeout)", limit.as_secs_f32(), if route.warm { "warm_" } else { "response_" }),
+                format!(
+                    "node `{name}` sent no byte within {} s (proxy.{}header_timeout)",
+                    limit.as_secs_f32(),
+                    if route.warm { "warm_" } else { "response_" }
+                ),
             ),
             reason: "silent",
             may_have_run: true,
             declined: None,
         };
-        let result = timeout(limit, self.attempt(route, outgoing)).await.unwrap_or_else(|_| Err(silent()));
+        let result = timeout(limit, self.attempt(route, outgoing))
+            .await
+            .unwrap_or_else(|_| Err(silent()));
         let result = match result {
             Ok(answer) => self.judge(answer, name).await,
             failed => failed,
@@ -152,12 +180,21 @@ impl Gateway {
             Ok(answer) => {
                 let code = answer.head.status.as_str().to_owned();
                 // Whether it was a success shows only when the answer has come to its end.
-                self.metrics.node_requests.with_label_values(&[name, &code]).inc();
+                self.metrics
+                    .node_requests
+                    .with_label_values(&[name, &code])
+                    .inc();
             }
             Err(failed) => {
-                self.metrics.node_errors.with_label_values(&[name, failed.reason]).inc();
+                self.metrics
+                    .node_errors
+                    .with_label_values(&[name, failed.reason])
+                    .inc();
                 if failed.speaks_against_node() {
-                    self.observe(route.node, Observation::Traffic(Err(failed.fault.message.clone())));
+                    self.observe(
+                        route.node,
+                        Observation::Traffic(Err(failed.fault.message.clone())),
+                    );
                 }
             }
         }
@@ -169,10 +206,16 @@ impl Gateway {
         let view = self.fleet.view();
         let name = &self.config.nodes[route.node.0].name;
         let Some(addr) = view.nodes[route.node.0].addr else {
-            return Err(Failed::before_sending(name, "its host name could not be resolved yet"));
+            return Err(Failed::before_sending(
+                name,
+                "its host name could not be resolved yet",
+            ));
         };
         let proxy = &self.config.proxy;
-        let timeouts = Timeouts { connect: proxy.connection_timeout, read: proxy.read_timeout };
+        let timeouts = Timeouts {
+            connect: proxy.connection_timeout,
+            read: proxy.read_timeout,
+        };
         let peer = self.access[route.node.0].peer(addr, timeouts);
         let mut wanted = peer.clone();
         loop {
@@ -180,7 +223,10 @@ impl Gateway {
                 Ok(connected) => connected,
                 Err(error) => return Err(Failed::before_sending(name, &plain(&error))),
             };
-            let mut node = Connection { session, peer: peer.clone() };
+            let mut node = Connection {
+                session,
+                peer: peer.clone(),
+            };
             match node.exchange(outgoing).await {
                 Ok((head, first)) => return Ok(Answer { head, first, node }),
                 Err(error) if reused && is_stale(&error) => wanted.group_key = FRESH,
@@ -196,17 +242,28 @@ impl Gateway {
         if status < 400 && (200..=599).contains(&status) {
             return Ok(answer);
         }
-        let body = answer.read_whole(DECLINED_BYTES_MAX, self.config.proxy.read_timeout).await;
+        let body = answer
+            .read_whole(DECLINED_BYTES_MAX, self.config.proxy.read_timeout)
+            .await;
         match dialect::verdict(status, &body, on_status) {
             Verdict::Relay => Ok(answer),
             Verdict::Retry(reason) => {
-                let declined = Declined { status, head: client_head(&answer.head)?, body };
+                let declined = Declined {
+                    status,
+                    head: client_head(&answer.head)?,
+                    body,
+                };
                 let message = format!("node `{name}` answered {}", declined.gist());
                 let counts = dialect::counts_against_node(status, &declined.body);
                 let reason = if counts { reason } else { "declined" };
                 // A status that HTTP does not know is not the node's answer to anybody.
                 let declined = (200..=599).contains(&status).then_some(declined);
-                Err(Failed { fault: Fault::new(Kind::NodeFailed, message), reason, may_have_run: false, declined })
+                Err(Failed {
+                    fault: Fault::new(Kind::NodeFailed, message),
+                    reason,
+                    may_have_run: false,
+                    declined,
+                })
             }
         }
     }
@@ -216,20 +273,28 @@ impl Gateway {
         if let HttpSession::H1(h1) = &mut node.session {
             h1.respect_keepalive();
         }
-        self.connector.release_http_session(node.session, &node.peer, Some(POOL_IDLE)).await;
+        self.connector
+            .release_http_session(node.session, &node.peer, Some(POOL_IDLE))
+            .await;
     }
 }
 
 impl Connection {
-    async fn exchange(&mut self, outgoing: &Outgoing) -> pingora::Result<(ResponseHeader, Option<Bytes>)> {
-        self.session.write_request_header(Box::new(outgoing.head.clone())).await?;
+    async fn exchange(
+        &mut self,
+        outgoing: &Outgoing,
+    ) -> pingora::Result<(ResponseHeader, Option<Bytes>)> {
+        self.session
+            .write_request_header(Box::new(outgoing.head.clone()))
+            .await?;
         // A node that refuses early may close before it has read the body; its answer is then still there to be read.
         let written = self.write_body(&outgoing.body).await;
         if let Err(error) = self.session.read_response_header().await {
             return Err(written.err().unwrap_or(error));
         }
         let head = self.session.response_header().cloned();
-        let head = head.ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "no response head"))?;
+        let head =
+            head.ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "no response head"))?;
         // Pieces can be empty at a chunk's border; only bytes or the end count.
         let first = loop {
             match self.session.read_response_body().await? {
@@ -242,7 +307,9 @@ impl Connection {
 
     async fn write_body(&mut self, pieces: &[Bytes]) -> pingora::Result<()> {
         for piece in pieces {
-            self.session.write_request_body(piece.clone(), false).await?;
+            self.session
+                .write_request_body(piece.clone(), false)
+                .await?;
         }
         self.session.finish_request_body().await
     }
@@ -269,10 +336,16 @@ impl Answer {
     /// Reads the body of an error answer so far as it fits, so that its text can be judged; what does not fit stays to be
     /// relayed.
     async fn read_whole(&mut self, bytes_max: usize, silence_max: Duration) -> Bytes {
-        let Some(first) = self.first.take() else { return Bytes::new() };
+        let Some(first) = self.first.take() else {
+            return Bytes::new();
+        };
         let mut body = BytesMut::from(&first[..]);
         while body.len() < bytes_max {
-            match self.node.read(silence_max.min(Duration::from_secs(5))).await {
+            match self
+                .node
+                .read(silence_max.min(Duration::from_secs(5)))
+                .await
+            {
                 Ok(Some(piece)) => body.extend_from_slice(&piece),
                 Ok(None) | Err(_) => break,
             }
@@ -287,14 +360,34 @@ impl Failed {
     /// Nothing reached the node.
     fn before_sending(name: &str, why: &str) -> Failed {
         let message = format!("node `{name}` can't be reached: {why}");
-        Failed { fault: Fault::new(Kind::NodeFailed, message), reason: "connect", may_have_run: false, declined: None }
+        Failed {
+            fault: Fault::new(Kind::NodeFailed, message),
+            reason: "connect",
+            may_have_run: false,
+            declined: None,
+        }
     }
 
     fn after_sending(name: &str, error: &Error) -> Failed {
-        let message = format!("node `{name}` broke off before its answer: {}", plain(error));
-        let silent = matches!(error.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout);
-        let (kind, reason) = if silent { (Kind::NodeSilent, "silent") } else { (Kind::NodeFailed, "broke_off") };
-        Failed { fault: Fault::new(kind, message), reason, may_have_run: true, declined: None }
+        let message = format!(
+            "node `{name}` broke off before its answer: {}",
+            plain(error)
+        );
+        let silent = matches!(
+            error.etype(),
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout
+        );
+        let (kind, reason) = if silent {
+            (Kind::NodeSilent, "silent")
+        } else {
+            (Kind::NodeFailed, "broke_off")
+        };
+        Failed {
+            fault: Fault::new(kind, message),
+            reason,
+            may_have_run: true,
+            declined: None,
+        }
     }
 
     /// A busy node (503, 429) is not a sick one.
@@ -305,7 +398,12 @@ impl Failed {
 
 impl From<Fault> for Failed {
     fn from(fault: Fault) -> Failed {
-        Failed { fault, reason: "internal", may_have_run: false, declined: None }
+        Failed {
+            fault,
+            reason: "internal",
+            may_have_run: false,
+            declined: None,
+        }
     }
 }
 
@@ -315,7 +413,8 @@ pub(super) fn client_head(from: &ResponseHeader) -> Result<ResponseHeader, Fault
     let nominated = head::nominated(&from.headers);
     for (name, value) in &from.headers {
         if head::reaches_client(name) && !nominated.iter().any(|n| n == name.as_str()) {
-            head.append_header(name.clone(), value.clone()).map_err(broken)?;
+            head.append_header(name.clone(), value.clone())
+                .map_err(broken)?;
         }
     }
     Ok(head)

@@ -122,13 +122,19 @@ impl Record {
         let _ = write!(
             line,
             "{} {} {} {} {}ms",
-            self.client.map_or_else(|| "-".to_owned(), |addr| addr.ip().to_string()),
+            self.client
+                .map_or_else(|| "-".to_owned(), |addr| addr.ip().to_string()),
             self.method,
             escaped(&self.path),
             self.status,
             self.duration.as_millis(),
         );
-        let _ = write!(line, " end_by={} phase={}", self.end_by.as_str(), self.phase.as_str());
+        let _ = write!(
+            line,
+            " end_by={} phase={}",
+            self.end_by.as_str(),
+            self.phase.as_str()
+        );
         for (name, value) in self.details() {
             let _ = write!(line, " {name}={}", quoted(&value));
         }
@@ -139,7 +145,9 @@ impl Record {
     pub fn json(&self) -> String {
         let mut line = String::with_capacity(512);
         let text = |value: &str| serde_json::Value::from(value).to_string();
-        let client = self.client.map_or("null".to_owned(), |addr| text(&addr.ip().to_string()));
+        let client = self
+            .client
+            .map_or("null".to_owned(), |addr| text(&addr.ip().to_string()));
         let _ = write!(
             line,
             "{{\"client\":{client},\"method\":{},\"path\":{},\"status\":{},\"duration_ms\":{}",
@@ -148,7 +156,12 @@ impl Record {
             self.status,
             self.duration.as_millis(),
         );
-        let _ = write!(line, ",\"end_by\":\"{}\",\"phase\":\"{}\"", self.end_by.as_str(), self.phase.as_str());
+        let _ = write!(
+            line,
+            ",\"end_by\":\"{}\",\"phase\":\"{}\"",
+            self.end_by.as_str(),
+            self.phase.as_str()
+        );
         for (name, value) in self.details() {
             let _ = match BARE.contains(&name) {
                 true => write!(line, ",\"{name}\":{value}"),
@@ -166,9 +179,18 @@ impl Record {
             ("model", self.model.clone()),
             ("node", self.node.clone()),
             ("route", self.route.map(str::to_owned)),
-            ("attempts", (self.attempts > 0).then(|| self.attempts.to_string())),
-            ("queue_ms", (self.attempts > 0).then(|| self.queue.as_millis().to_string())),
-            ("first_byte_ms", self.first_byte.map(|d| d.as_millis().to_string())),
+            (
+                "attempts",
+                (self.attempts > 0).then(|| self.attempts.to_string()),
+            ),
+            (
+                "queue_ms",
+                (self.attempts > 0).then(|| self.queue.as_millis().to_string()),
+            ),
+            (
+                "first_byte_ms",
+                self.first_byte.map(|d| d.as_millis().to_string()),
+            ),
             ("tokens_in", number(self.usage.tokens_in)),
             ("tokens_out", number(self.usage.tokens_out)),
             ("bytes_in", Some(self.bytes_in.to_string())),
@@ -178,17 +200,30 @@ impl Record {
             ("request_id", Some(self.request_id.clone())),
             ("fault", self.fault.clone()),
         ];
-        all.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+        all.into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
     }
 }
 
 /// Details whose values stand without quotes in the JSON line.
-const BARE: &[&str] =
-    &["attempts", "queue_ms", "first_byte_ms", "tokens_in", "tokens_out", "bytes_in", "bytes_out", "stream"];
+const BARE: &[&str] = &[
+    "attempts",
+    "queue_ms",
+    "first_byte_ms",
+    "tokens_in",
+    "tokens_out",
+    "bytes_in",
+    "bytes_out",
+    "stream",
+];
 
 /// Keeps a hostile path from writing its own log lines.
 fn escaped(text: &str) -> String {
-    text.chars().take(512).flat_map(char::escape_default).collect()
+    text.chars()
+        .take(512)
+        .flat_map(char::escape_default)
+        .collect()
 }
 
 fn quoted(value: &str) -> String {
@@ -217,7 +252,10 @@ mod tests {
             status: 200,
             bytes_in: 90,
             bytes_out: 4000,
-            usage: Usage { tokens_in: Some(11), tokens_out: Some(120) },
+            usage: Usage {
+                tokens_in: Some(11),
+                tokens_out: Some(120),
+            },
             end_by: EndBy::Node,
             phase: Phase::Stream,
             fault: Some("node `gpu-1` broke off".into()),
@@ -246,7 +284,10 @@ mod tests {
 
     #[test]
     fn a_hostile_path_cannot_break_the_line() {
-        let record = Record { path: "/a\nlevel=ERROR \u{1b}[31m".into(), ..sample() };
+        let record = Record {
+            path: "/a\nlevel=ERROR \u{1b}[31m".into(),
+            ..sample()
+        };
         assert!(!record.text().contains('\n'));
         assert!(!record.text().contains('\u{1b}'));
     }

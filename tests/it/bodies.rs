@@ -6,24 +6,60 @@ use crate::support::client::Raw;
 use crate::support::{Herd, herd};
 
 async fn one() -> Herd {
-    herd(vec![demo::Node::builder().loaded("llama3").loaded("other").tokens(2)], "").await
+    herd(
+        vec![
+            demo::Node::builder()
+                .loaded("llama3")
+                .loaded("other")
+                .tokens(2),
+        ],
+        "",
+    )
+    .await
 }
 
 #[tokio::test]
 async fn ambiguous_and_broken_bodies_are_400_and_reach_no_node() {
     let herd = one().await;
-    let deep = format!(r#"{{"model":"llama3","x":{}{}}}"#, "[".repeat(200), "]".repeat(200));
+    let deep = format!(
+        r#"{{"model":"llama3","x":{}{}}}"#,
+        "[".repeat(200),
+        "]".repeat(200)
+    );
     let bodies: Vec<(&str, Vec<u8>)> = vec![
-        ("two models", br#"{"model":"llama3","model":"other"}"#.to_vec()),
+        (
+            "two models",
+            br#"{"model":"llama3","model":"other"}"#.to_vec(),
+        ),
         ("case", br#"{"model":"llama3","MODEL":"other"}"#.to_vec()),
-        ("escaped", br#"{"model":"llama3","\u006dodel":"other"}"#.to_vec()),
-        ("long s", "{\"model\":\"llama3\",\"me\u{17f}sages\":[],\"messages\":[]}".as_bytes().to_vec()),
-        ("name and model", br#"{"model":"llama3","name":"other"}"#.to_vec()),
+        (
+            "escaped",
+            br#"{"model":"llama3","\u006dodel":"other"}"#.to_vec(),
+        ),
+        (
+            "long s",
+            "{\"model\":\"llama3\",\"me\u{17f}sages\":[],\"messages\":[]}"
+                .as_bytes()
+                .to_vec(),
+        ),
+        (
+            "name and model",
+            br#"{"model":"llama3","name":"other"}"#.to_vec(),
+        ),
         ("BOM", b"\xef\xbb\xbf{\"model\":\"llama3\"}".to_vec()),
-        ("trailing", br#"{"model":"llama3"}{"model":"other"}"#.to_vec()),
+        (
+            "trailing",
+            br#"{"model":"llama3"}{"model":"other"}"#.to_vec(),
+        ),
         ("depth", deep.into_bytes()),
-        ("UTF-8", b"{\"model\":\"llama3\",\"prompt\":\"\xff\xfe\"}".to_vec()),
-        ("surrogate", br#"{"model":"llama3","prompt":"\ud800"}"#.to_vec()),
+        (
+            "UTF-8",
+            b"{\"model\":\"llama3\",\"prompt\":\"\xff\xfe\"}".to_vec(),
+        ),
+        (
+            "surrogate",
+            br#"{"model":"llama3","prompt":"\ud800"}"#.to_vec(),
+        ),
         ("truncated", br#"{"model":"llama3","#.to_vec()),
         ("empty", b"".to_vec()),
         ("no object", b"[]".to_vec()),
@@ -39,13 +75,24 @@ async fn ambiguous_and_broken_bodies_are_400_and_reach_no_node() {
                 continue; // `name` means nothing there
             }
             let mut raw = Raw::open(herd.addr()).await;
-            raw.send(format!("POST {path} HTTP/1.1\r\nhost: g\r\ncontent-length: {}\r\n\r\n", body.len())).await;
+            raw.send(format!(
+                "POST {path} HTTP/1.1\r\nhost: g\r\ncontent-length: {}\r\n\r\n",
+                body.len()
+            ))
+            .await;
             raw.send(&body).await;
             let reply = raw.reply().await;
             assert_eq!(reply.status, 400, "{what} {path}: {}", reply.text());
             let json = reply.json();
-            let message = if path == "/api/chat" { &json["error"] } else { &json["error"]["message"] };
-            assert!(message.as_str().is_some_and(|text| text.len() > 10), "{what} {path}: {json}");
+            let message = if path == "/api/chat" {
+                &json["error"]
+            } else {
+                &json["error"]["message"]
+            };
+            assert!(
+                message.as_str().is_some_and(|text| text.len() > 10),
+                "{what} {path}: {json}"
+            );
         }
     }
     assert_eq!(herd.served(0).len(), 0);
@@ -55,9 +102,16 @@ async fn ambiguous_and_broken_bodies_are_400_and_reach_no_node() {
 #[tokio::test]
 async fn the_name_that_the_command_line_sends_is_the_model() {
     let herd = one().await;
-    for body in [r#"{"name":"llama3","model":""}"#, r#"{"name":"llama3"}"#, r#"{"name":"llama3","model":"llama3"}"#] {
+    for body in [
+        r#"{"name":"llama3","model":""}"#,
+        r#"{"name":"llama3"}"#,
+        r#"{"name":"llama3","model":"llama3"}"#,
+    ] {
         herd.post("/api/show", body).await.is(200);
-        assert_eq!(herd.served(0).pop().expect("a request").body, body.as_bytes());
+        assert_eq!(
+            herd.served(0).pop().expect("a request").body,
+            body.as_bytes()
+        );
     }
 }
 
@@ -83,13 +137,26 @@ async fn zstd_is_decoded_on_v1_under_the_limit_and_nothing_else_is() {
     send("/v1/chat/completions", "zstd", &packed).await.is(200);
     let seen = herd.served(0).pop().expect("a request");
     assert_eq!(seen.body, body.as_bytes());
-    assert!(!seen.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-encoding")));
+    assert!(
+        !seen
+            .headers
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("content-encoding"))
+    );
 
-    send("/v1/chat/completions", "identity", body.as_bytes()).await.is(200);
-    send("/v1/chat/completions", "gzip", body.as_bytes()).await.is(415);
-    send("/v1/chat/completions", "zstd, gzip", &packed).await.is(415);
+    send("/v1/chat/completions", "identity", body.as_bytes())
+        .await
+        .is(200);
+    send("/v1/chat/completions", "gzip", body.as_bytes())
+        .await
+        .is(415);
+    send("/v1/chat/completions", "zstd, gzip", &packed)
+        .await
+        .is(415);
     send("/api/chat", "zstd", &packed).await.is(415);
-    send("/v1/chat/completions", "zstd", &packed[..packed.len() / 2]).await.is(400);
+    send("/v1/chat/completions", "zstd", &packed[..packed.len() / 2])
+        .await
+        .is(400);
     let bomb = zstd::encode_all(&vec![b' '; 256 * 1024 * 1024][..], 19).expect("zstd");
     send("/v1/chat/completions", "zstd", &bomb).await.is(413);
 }
@@ -118,7 +185,11 @@ async fn calls_that_are_not_served_say_why_in_their_dialect() {
         let reply = herd.post(path, body).await;
         assert_eq!(reply.status, status, "{path}: {}", reply.text());
         let error = &reply.json()["error"];
-        assert_eq!(error.is_string(), !path.starts_with("/v1"), "{path}: {error}");
+        assert_eq!(
+            error.is_string(),
+            !path.starts_with("/v1"),
+            "{path}: {error}"
+        );
         assert_eq!(reply.header("allow").is_some(), status == 405, "{path}");
     }
     let cloud = r#"{"model":"gpt-oss:120b-cloud","messages":[]}"#;
@@ -132,12 +203,23 @@ async fn a_blob_streams_through_only_where_management_is_on() {
     let path = format!("/api/blobs/{digest}?node=gpu-0");
     let off = one().await;
     let refused = off.post(&path, "blob").await.is(403);
-    assert!(refused.text().contains("management.enabled"), "{}", refused.text());
+    assert!(
+        refused.text().contains("management.enabled"),
+        "{}",
+        refused.text()
+    );
 
-    let on = herd(vec![demo::Node::builder(), demo::Node::builder()], "management: { enabled: true }").await;
+    let on = herd(
+        vec![demo::Node::builder(), demo::Node::builder()],
+        "management: { enabled: true }",
+    )
+    .await;
     let blob = vec![7u8; 8 * 1024 * 1024];
     let mut raw = Raw::open(on.addr()).await;
-    raw.send(format!("POST {path} HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n")).await;
+    raw.send(format!(
+        "POST {path} HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n"
+    ))
+    .await;
     for piece in blob.chunks(65_536) {
         raw.send(format!("{:x}\r\n", piece.len())).await;
         raw.send(piece).await;
@@ -145,11 +227,18 @@ async fn a_blob_streams_through_only_where_management_is_on() {
     }
     raw.send("0\r\n\r\n").await;
     let reply = raw.reply().await;
-    assert!(matches!(reply.status, 201 | 400), "{} {}", reply.status, reply.text()); // the digest does not match
+    assert!(
+        matches!(reply.status, 201 | 400),
+        "{} {}",
+        reply.status,
+        reply.text()
+    ); // the digest does not match
     let seen = on.served(0).pop().expect("the named node got it");
     assert_eq!(seen.path, format!("/api/blobs/{digest}"));
     assert_eq!(seen.body.len(), blob.len());
     assert_eq!(reply.header("x-arriero-node"), Some("gpu-0"));
-    on.post(&format!("/api/blobs/{digest}?node=gpu-9"), "x").await.is(404);
+    on.post(&format!("/api/blobs/{digest}?node=gpu-9"), "x")
+        .await
+        .is(404);
     on.is_idle().await;
 }

@@ -13,7 +13,12 @@ use crate::support::{Herd, within};
 const CHAT: &str = r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}]}"#;
 
 async fn three(keys: &str, tokens: usize) -> Herd {
-    let node = || demo::Node::builder().loaded("llama3").tokens(tokens).slots(64);
+    let node = || {
+        demo::Node::builder()
+            .loaded("llama3")
+            .tokens(tokens)
+            .slots(64)
+    };
     herd_of(vec![(node(), keys), (node(), keys), (node(), keys)], "").await
 }
 
@@ -46,12 +51,17 @@ async fn a_death_is_detected_in_less_than_two_check_intervals() {
     let herd = three("check_interval: 1s\ncheck_timeout: 500ms", 2).await;
     herd.nodes[2].kill();
     let killed = Instant::now();
-    herd.eventually("gpu-2 is down", |view| view.nodes[2].health.is_down()).await;
+    herd.eventually("gpu-2 is down", |view| view.nodes[2].health.is_down())
+        .await;
     let took = killed.elapsed();
     assert!(took < 2 * INTERVAL, "detected after {took:?}");
     assert!(herd.gateway.gateway.fleet().view().nodes[0].health.is_up());
-    herd.nodes[2].revive().await.expect("the port is free again");
-    herd.eventually("gpu-2 is back", |view| view.nodes[2].health.is_up()).await;
+    herd.nodes[2]
+        .revive()
+        .await
+        .expect("the port is free again");
+    herd.eventually("gpu-2 is back", |view| view.nodes[2].health.is_up())
+        .await;
 }
 
 #[tokio::test]
@@ -59,52 +69,79 @@ async fn a_frozen_node_is_detected_in_less_than_two_check_intervals_too() {
     let herd = three("check_interval: 2s\ncheck_timeout: 500ms", 2).await;
     herd.nodes[0].freeze();
     let frozen = Instant::now();
-    herd.eventually("gpu-0 is down", |view| view.nodes[0].health.is_down()).await;
-    assert!(frozen.elapsed() < Duration::from_secs(4), "detected after {:?}", frozen.elapsed());
+    herd.eventually("gpu-0 is down", |view| view.nodes[0].health.is_down())
+        .await;
+    assert!(
+        frozen.elapsed() < Duration::from_secs(4),
+        "detected after {:?}",
+        frozen.elapsed()
+    );
     herd.nodes[0].thaw();
-    herd.eventually("gpu-0 is back", |view| view.nodes[0].health.is_up()).await;
+    herd.eventually("gpu-0 is back", |view| view.nodes[0].health.is_up())
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_under_load_whole_or_reported_as_cut_and_nothing_else() {
     let herd = shared(three("", 20).await);
-    let (whole, cut) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let [begun, whole, cut] = [(); 3].map(|()| Arc::new(AtomicUsize::new(0)));
     herd.nodes.iter().for_each(|node| node.pause_after(10));
     let clients = (0..90).map(|_| {
-        let (herd, whole, cut) = (herd.clone(), whole.clone(), cut.clone());
+        let (herd, begun, whole, cut) = (herd.clone(), begun.clone(), whole.clone(), cut.clone());
         tokio::spawn(async move {
-            let reply = herd.post("/api/chat", CHAT).await;
-            assert_eq!(reply.status, 200, "{}", reply.text());
-            let text = reply.text();
+            let mut raw = herd.begin("/api/chat", CHAT).await;
+            assert_eq!(raw.head().await.expect("a head").0, 200);
+            let mut body = raw
+                .chunk()
+                .await
+                .expect("a first byte")
+                .expect("not the end");
+            begun.fetch_add(1, Ordering::Relaxed);
+            let (rest, complete) = raw.rest().await;
+            body.extend(rest);
+            let text = String::from_utf8_lossy(&body);
             let done = text.contains("\"done\":true");
-            assert_eq!(reply.complete, done, "an answer is whole or broken off: {text}");
+            assert_eq!(complete, done, "an answer is whole or broken off: {text}");
             if done {
                 whole.fetch_add(1, Ordering::Relaxed);
             } else {
-                assert!(text.lines().last().is_some_and(|line| line.starts_with("{\"error\":")), "told in band: {text}");
+                assert!(
+                    text.lines()
+                        .last()
+                        .is_some_and(|line| line.starts_with("{\"error\":")),
+                    "told in band: {text}"
+                );
                 cut.fetch_add(1, Ordering::Relaxed);
             }
         })
     });
     let clients: Vec<_> = clients.collect();
-    // All are in the middle of their streams: ten tokens out, the rest held back.
-    for node in &herd.nodes {
-        within("all streams to flow", node.until(|node| node.paused() == node.generating() && node.generating() > 0)).await;
-    }
-    let total: usize = herd.nodes.iter().map(demo::Node::generating).sum();
-    within("all to have begun", async {
-        while herd.nodes.iter().map(demo::Node::generating).sum::<usize>() < 90 {
-            tokio::task::yield_now().await;
+    // All have their first byte, and ten tokens at the most: the rest is held back.
+    within("all streams to flow", async {
+        while begun.load(Ordering::Relaxed) < 90 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await;
     let doomed = herd.nodes[1].generating();
     herd.nodes[1].kill();
+    within("the cuts to be told", async {
+        while cut.load(Ordering::Relaxed) < doomed {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
     herd.nodes.iter().for_each(demo::Node::resume);
     for client in clients {
-        within("a client", client).await.expect("whole or honestly cut");
+        within("a client", client)
+            .await
+            .expect("whole or honestly cut");
     }
-    assert_eq!(cut.load(Ordering::Relaxed), doomed, "of {total}: exactly the streams of the dead node are cut");
+    assert_eq!(
+        cut.load(Ordering::Relaxed),
+        doomed,
+        "exactly the streams of the dead node are cut"
+    );
     assert_eq!(whole.load(Ordering::Relaxed), 90 - doomed);
     herd.is_idle().await;
 }
@@ -119,8 +156,8 @@ async fn killed_before_any_first_byte_nobody_gets_an_error() {
     });
     let clients: Vec<_> = clients.collect();
     within("all to wait for their first byte", async {
-        while herd.nodes.iter().map(demo::Node::generating).sum::<usize>() < 60 {
-            tokio::task::yield_now().await;
+        while herd.nodes.iter().map(demo::Node::paused).sum::<usize>() < 60 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     })
     .await;

@@ -10,7 +10,10 @@ fn llama() -> demo::NodeBuilder {
 
 const CHAT: &str = r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}]}"#;
 fn status(status: u16, body: &str) -> Fault {
-    Fault::Status { status, body: body.to_owned() }
+    Fault::Status {
+        status,
+        body: body.to_owned(),
+    }
 }
 
 /// The first of two nodes is tried first: it has the higher priority.
@@ -26,7 +29,10 @@ async fn every_failure_before_the_first_byte_goes_to_another_node() {
     let faults = [
         ("reset before the head", Fault::RstBeforeHead),
         ("closed before the head", Fault::FinBeforeHead),
-        ("a head, then a cut before the first body byte", Fault::FinAfter { after: 0 }),
+        (
+            "a head, then a cut before the first body byte",
+            Fault::FinAfter { after: 0 },
+        ),
         ("garbage instead of HTTP", Fault::Garbage),
         ("a broken status line", Fault::BadStatusLine),
         ("status 700", Fault::Status700),
@@ -35,22 +41,43 @@ async fn every_failure_before_the_first_byte_goes_to_another_node() {
         ("bad gateway", status(502, "")),
         ("gateway timeout", status(504, "")),
         ("a dead runner", Fault::runner_failed()),
-        ("no memory", status(500, r#"{"error":"model requires more system memory (9 GiB) than is available (1 GiB)"}"#)),
-        ("early 503 with the body unread", Fault::EarlyStatus { status: 503 }),
+        (
+            "no memory",
+            status(
+                500,
+                r#"{"error":"model requires more system memory (9 GiB) than is available (1 GiB)"}"#,
+            ),
+        ),
+        (
+            "early 503 with the body unread",
+            Fault::EarlyStatus { status: 503 },
+        ),
     ];
     let small = CHAT.to_owned();
-    let large = format!(r#"{{"messages":[{{"role":"user","content":"{}"}}],"model":"llama3"}}"#, "x".repeat(5_000_000));
+    let large = format!(
+        r#"{{"messages":[{{"role":"user","content":"{}"}}],"model":"llama3"}}"#,
+        "x".repeat(5_000_000)
+    );
     for (what, fault) in faults {
         for body in [&small, &large] {
             let herd = pair("").await;
             herd.nodes[0].fault_times(fault.clone(), 1);
             let reply = herd.post("/api/chat", body).await;
-            assert_eq!((reply.status, reply.complete), (200, true), "{what}: {}", reply.text());
+            assert_eq!(
+                (reply.status, reply.complete),
+                (200, true),
+                "{what}: {}",
+                reply.text()
+            );
             assert!(reply.text().contains("\"done\":true"), "{what}");
             assert_eq!(reply.header("x-arriero-node"), Some("gpu-1"), "{what}");
             assert_eq!(reply.header("x-arriero-attempts"), Some("2"), "{what}");
             assert_eq!(herd.served(1).len(), 1, "{what}");
-            assert_eq!(herd.served(1)[0].body, body.as_bytes(), "{what}: the whole body again");
+            assert_eq!(
+                herd.served(1)[0].body,
+                body.as_bytes(),
+                "{what}: the whole body again"
+            );
             herd.is_idle().await;
         }
     }
@@ -72,8 +99,14 @@ async fn a_silent_node_is_given_up_at_the_first_byte_deadline() {
     herd.nodes[0].fault_times(Fault::NeverHeaders, 1);
     let reply = herd.post("/api/chat", CHAT).await.is(200);
     assert_eq!(reply.header("x-arriero-node"), Some("gpu-1"));
-    assert_eq!(herd.metric("arriero_retries_total{reason=\"silent\"}").await, 1.0);
-    herd.nodes[0].until(|node| node.generating() == 0 && node.waiting() == 0).await;
+    assert_eq!(
+        herd.metric("arriero_retries_total{reason=\"silent\"}")
+            .await,
+        1.0
+    );
+    herd.nodes[0]
+        .until(|node| node.generating() == 0 && node.waiting() == 0)
+        .await;
 }
 
 #[tokio::test]
@@ -82,7 +115,11 @@ async fn a_stale_pooled_connection_is_replaced_without_a_second_node() {
     herd.post("/api/chat", CHAT).await.is(200);
     herd.nodes[0].fault_times(Fault::StaleReset, 1);
     let reply = herd.post("/api/chat", CHAT).await.is(200);
-    assert_eq!(reply.header("x-arriero-attempts"), Some("1"), "the same node, on a fresh connection");
+    assert_eq!(
+        reply.header("x-arriero-attempts"),
+        Some("1"),
+        "the same node, on a fresh connection"
+    );
     assert_eq!(reply.text().matches("\"done\":true").count(), 1);
 }
 
@@ -91,9 +128,18 @@ async fn a_clients_mistake_stays_with_the_node_that_named_it() {
     let mistakes = [
         (400, r#"{"error":"json: cannot unmarshal"}"#),
         (404, r#"{"error":"model 'x' not found"}"#),
-        (500, r#"{"error":"option \"num_ctx\" must be of type integer"}"#),
-        (500, r#"{"error":"invalid format: \"x\"; expected \"json\" or a valid JSON Schema object"}"#),
-        (501, r#"{"error":"this server does not support embeddings"}"#),
+        (
+            500,
+            r#"{"error":"option \"num_ctx\" must be of type integer"}"#,
+        ),
+        (
+            500,
+            r#"{"error":"invalid format: \"x\"; expected \"json\" or a valid JSON Schema object"}"#,
+        ),
+        (
+            501,
+            r#"{"error":"this server does not support embeddings"}"#,
+        ),
     ];
     for (status, text) in mistakes {
         let herd = pair("").await;
@@ -101,7 +147,10 @@ async fn a_clients_mistake_stays_with_the_node_that_named_it() {
         let reply = herd.post("/api/chat", CHAT).await.is(status);
         assert_eq!(reply.text(), text, "as the node said it");
         assert_eq!(herd.served(1).len(), 0, "{text}: no second node was asked");
-        assert!(herd.gateway.gateway.fleet().view().nodes[0].health.is_up(), "{text}: not the node's fault");
+        assert!(
+            herd.gateway.gateway.fleet().view().nodes[0].health.is_up(),
+            "{text}: not the node's fault"
+        );
     }
 }
 
@@ -115,7 +164,16 @@ async fn when_every_node_declines_the_client_hears_the_last_ones_reason() {
     assert!(reply.text().contains("server busy"), "{}", reply.text());
     assert!(reply.header("retry-after").is_some());
     assert_eq!(reply.header("x-arriero-attempts"), Some("2"));
-    assert!(herd.gateway.gateway.fleet().view().nodes.iter().all(|node| node.health.is_up()), "busy is not sick");
+    assert!(
+        herd.gateway
+            .gateway
+            .fleet()
+            .view()
+            .nodes
+            .iter()
+            .all(|node| node.health.is_up()),
+        "busy is not sick"
+    );
     herd.is_idle().await;
 }
 
@@ -123,9 +181,17 @@ async fn when_every_node_declines_the_client_hears_the_last_ones_reason() {
 async fn attempts_have_a_limit() {
     let nodes = (0..5).map(|_| llama()).collect();
     let herd = herd(nodes, "proxy: { retry: { max_attempts: 3 } }").await;
-    herd.nodes.iter().for_each(|node| node.fault(Fault::RstBeforeHead));
+    herd.nodes
+        .iter()
+        .for_each(|node| node.fault(Fault::RstBeforeHead));
     let reply = herd.post("/api/chat", CHAT).await.is(502);
-    assert!(reply.json()["error"].as_str().is_some_and(|text| text.contains("broke off")), "{}", reply.text());
+    assert!(
+        reply.json()["error"]
+            .as_str()
+            .is_some_and(|text| text.contains("broke off")),
+        "{}",
+        reply.text()
+    );
     let asked: usize = (0..5).map(|node| herd.served(node).len()).sum();
     assert_eq!(asked, 3);
     herd.is_idle().await;
@@ -137,10 +203,20 @@ async fn failures_under_traffic_take_a_node_out_and_a_trial_brings_it_back() {
     herd.nodes[0].fault_times(Fault::RstBeforeHead, 2);
     herd.post("/api/chat", CHAT).await.is(200);
     herd.post("/api/chat", CHAT).await.is(200);
-    assert!(herd.gateway.gateway.fleet().view().nodes[0].health.is_down(), "two failures in a row");
+    assert!(
+        herd.gateway.gateway.fleet().view().nodes[0]
+            .health
+            .is_down(),
+        "two failures in a row"
+    );
     let reply = herd.post("/api/chat", CHAT).await.is(200);
-    assert_eq!(reply.header("x-arriero-attempts"), Some("1"), "not even tried");
-    herd.eventually("gpu-0 is back", |view| view.nodes[0].health.is_up()).await;
+    assert_eq!(
+        reply.header("x-arriero-attempts"),
+        Some("1"),
+        "not even tried"
+    );
+    herd.eventually("gpu-0 is back", |view| view.nodes[0].health.is_up())
+        .await;
     let reply = herd.post("/api/chat", CHAT).await.is(200);
     assert_eq!(reply.header("x-arriero-node"), Some("gpu-0"));
 }

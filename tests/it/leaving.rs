@@ -22,7 +22,11 @@ const WAYS: [fn(Raw); 2] = [drop::<Raw>, Raw::reset];
 async fn freed_within_promise(herd: &Herd, what: &str, leave: impl FnOnce()) {
     let left = Instant::now();
     leave();
-    within(what, herd.nodes[0].until(|node| node.generating() == 0 && node.waiting() == 0)).await;
+    within(
+        what,
+        herd.nodes[0].until(|node| node.generating() == 0 && node.waiting() == 0),
+    )
+    .await;
     let took = left.elapsed();
     assert!(took < PROMISE, "{what}: the node was freed after {took:?}");
     herd.is_idle().await;
@@ -32,8 +36,14 @@ async fn freed_within_promise(herd: &Herd, what: &str, leave: impl FnOnce()) {
 async fn while_streaming() {
     for (path, body) in [
         ("/api/chat", CHAT.to_owned()),
-        ("/v1/chat/completions", CHAT.replace("\"model\"", "\"stream\":true,\"model\"")),
-        ("/v1/messages", CHAT.replace("\"model\"", "\"stream\":true,\"max_tokens\":50,\"model\"")),
+        (
+            "/v1/chat/completions",
+            CHAT.replace("\"model\"", "\"stream\":true,\"model\""),
+        ),
+        (
+            "/v1/messages",
+            CHAT.replace("\"model\"", "\"stream\":true,\"max_tokens\":50,\"model\""),
+        ),
     ] {
         for leave in WAYS {
             let herd = herd(vec![llama()], "").await;
@@ -43,8 +53,15 @@ async fn while_streaming() {
             raw.chunk().await.expect("a chunk");
             freed_within_promise(&herd, path, || leave(raw)).await;
             assert_eq!(herd.served(0)[0].outcome, Outcome::Cancelled);
-            assert_eq!(herd.metric("arriero_client_aborts_total{phase=\"stream\"}").await, 1.0);
-            assert!(herd.gateway.gateway.fleet().view().nodes[0].health.is_up(), "the node is not to blame");
+            assert_eq!(
+                herd.metric("arriero_client_aborts_total{phase=\"stream\"}")
+                    .await,
+                1.0
+            );
+            assert!(
+                herd.gateway.gateway.fleet().view().nodes[0].health.is_up(),
+                "the node is not to blame"
+            );
         }
     }
 }
@@ -57,16 +74,24 @@ async fn while_waiting_for_the_first_byte() {
         let raw = herd.begin("/api/chat", CHAT).await;
         herd.nodes[0].until(|node| node.generating() == 1).await;
         freed_within_promise(&herd, "waiting", || leave(raw)).await;
-        assert_eq!(herd.metric("arriero_client_aborts_total{phase=\"wait\"}").await, 1.0);
+        assert_eq!(
+            herd.metric("arriero_client_aborts_total{phase=\"wait\"}")
+                .await,
+            1.0
+        );
     }
 }
 
 #[tokio::test]
 async fn while_the_model_loads() {
-    let node = demo::Node::builder().model("llama3").load_delay(Duration::from_secs(3600));
+    let node = demo::Node::builder()
+        .model("llama3")
+        .load_delay(Duration::from_secs(3600));
     let herd = herd(vec![node], "").await;
     let raw = herd.begin("/api/chat", CHAT).await;
-    herd.nodes[0].until(|node| !node.seen().iter().all(|seen| seen.method != "POST")).await;
+    herd.nodes[0]
+        .until(|node| !node.seen().iter().all(|seen| seen.method != "POST"))
+        .await;
     freed_within_promise(&herd, "loading", || drop(raw)).await;
 }
 
@@ -93,22 +118,30 @@ async fn while_queueing_at_the_gateway() {
         let first = herd.begin("/api/chat", CHAT).await;
         herd.nodes[0].until(|node| node.generating() == 1).await;
         let second = herd.begin("/api/chat", CHAT).await;
-        within("the second to queue", async {
-            while herd.metric("arriero_queue_depth").await < 1.0 {}
-        })
-        .await;
+        herd.until_metric("arriero_queue_depth", |depth| depth == 1.0)
+            .await;
         let left = Instant::now();
         leave(second);
-        within("the queue to empty", async {
-            while herd.metric("arriero_queue_depth").await > 0.0 {}
-        })
-        .await;
-        assert!(left.elapsed() < PROMISE, "left the queue after {:?}", left.elapsed());
-        assert_eq!(herd.metric("arriero_client_aborts_total{phase=\"queue\"}").await, 1.0);
+        herd.until_metric("arriero_queue_depth", |depth| depth == 0.0)
+            .await;
+        assert!(
+            left.elapsed() < PROMISE,
+            "left the queue after {:?}",
+            left.elapsed()
+        );
+        assert_eq!(
+            herd.metric("arriero_client_aborts_total{phase=\"queue\"}")
+                .await,
+            1.0
+        );
         herd.nodes[0].resume();
         let mut first = first;
         assert!(first.reply().await.is(200).complete);
-        assert_eq!(herd.served(0).len(), 1, "the one that left was never sent to a node");
+        assert_eq!(
+            herd.served(0).len(),
+            1,
+            "the one that left was never sent to a node"
+        );
         herd.is_idle().await;
     }
 }
@@ -117,7 +150,9 @@ async fn while_queueing_at_the_gateway() {
 async fn while_connecting_to_a_node_that_does_not_answer() {
     // A full accept queue: the kernel completes no further handshake, so a connection hangs as towards a dead host.
     let listener = tokio::net::TcpSocket::new_v4().expect("a socket");
-    listener.bind("127.0.0.1:0".parse().expect("an address")).expect("bind");
+    listener
+        .bind("127.0.0.1:0".parse().expect("an address"))
+        .expect("bind");
     let listener = listener.listen(1).expect("listen");
     let addr = listener.local_addr().expect("an address");
     let herd = herd_of(vec![(llama(), "")], "proxy: { connection_timeout: 30s }").await;
@@ -129,28 +164,25 @@ async fn while_connecting_to_a_node_that_does_not_answer() {
     );
     let mut wall = Vec::new();
     for _ in 0..8 {
-        let knock = tokio::time::timeout(Duration::from_millis(200), tokio::net::TcpStream::connect(addr)).await;
+        let knock = tokio::time::timeout(
+            Duration::from_millis(200),
+            tokio::net::TcpStream::connect(addr),
+        )
+        .await;
         match knock {
             Ok(Ok(stream)) => wall.push(stream),
             _ => break,
         }
     }
     let raw = herd.begin("/api/chat", CHAT).await;
-    let lifecycle = herd.gateway.gateway.lifecycle().clone();
-    within("the request to be in work", async {
-        while lifecycle.in_flight() == 0 || herd.gateway.gateway.fleet().view().nodes[0].in_flight() == 0 {
-            tokio::task::yield_now().await;
-        }
+    herd.eventually("the request holds a slot", |view| {
+        view.nodes[0].in_flight() == 1
     })
     .await;
     let left = Instant::now();
     drop(raw);
-    within("the slot to come back", async {
-        while herd.gateway.gateway.fleet().view().nodes[0].in_flight() > 0 {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    herd.eventually("the slot is back", |view| view.nodes[0].in_flight() == 0)
+        .await;
     assert!(left.elapsed() < PROMISE, "freed after {:?}", left.elapsed());
 }
 
@@ -158,10 +190,11 @@ async fn while_connecting_to_a_node_that_does_not_answer() {
 async fn while_sending_its_body() {
     let herd = herd(vec![llama()], "").await;
     let mut raw = Raw::open(herd.addr()).await;
-    raw.send("POST /api/chat HTTP/1.1\r\nhost: g\r\ncontent-length: 1000\r\n\r\n{\"model\":").await;
+    raw.send("POST /api/chat HTTP/1.1\r\nhost: g\r\ncontent-length: 1000\r\n\r\n{\"model\":")
+        .await;
     drop(raw);
-    within("the record", async {
-        while herd.metric("arriero_client_aborts_total{phase=\"body\"}").await < 1.0 {}
+    herd.until_metric("arriero_client_aborts_total{phase=\"body\"}", |count| {
+        count == 1.0
     })
     .await;
     assert_eq!(herd.served(0).len(), 0, "no node heard of it");

@@ -15,7 +15,8 @@ async fn one(yaml: &str) -> Herd {
 
 #[tokio::test]
 async fn sizes_have_limits() {
-    let herd = one("server: { request_limits: { max_body_size: 64KiB, max_header_size: 8KiB } }").await;
+    let herd =
+        one("server: { request_limits: { max_body_size: 64KiB, max_header_size: 8KiB } }").await;
     let many = "x-a: 1\r\n".repeat(101);
     let cases = [
         ("a long target", format!("GET /{} HTTP/1.1\r\nhost: g\r\n\r\n", "a".repeat(9000)), 414),
@@ -37,9 +38,11 @@ async fn sizes_have_limits() {
         assert!(reply.json()["error"].is_string(), "{what}");
     }
     let mut raw = Raw::open(herd.addr()).await;
-    raw.send("POST /api/chat HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n").await;
+    raw.send("POST /api/chat HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await;
     for _ in 0..3 {
-        raw.send_what_goes(format!("{:x}\r\n{}\r\n", 40_000, "a".repeat(40_000))).await;
+        raw.send_what_goes(format!("{:x}\r\n{}\r\n", 40_000, "a".repeat(40_000)))
+            .await;
     }
     raw.send_what_goes("0\r\n\r\n").await;
     raw.reply().await.is(413);
@@ -71,7 +74,10 @@ async fn ambiguous_framing_is_refused_and_no_node_hears_of_it() {
     for (what, bytes) in cases {
         let mut raw = Raw::open(herd.addr()).await;
         raw.send_what_goes(bytes).await;
-        let (status, _) = raw.head().await.unwrap_or_else(|| panic!("{what}: closed without an answer"));
+        let (status, _) = raw
+            .head()
+            .await
+            .unwrap_or_else(|| panic!("{what}: closed without an answer"));
         assert_eq!(status, 400, "{what}");
     }
     assert_eq!(herd.served(0).len(), 0);
@@ -96,7 +102,11 @@ async fn a_head_that_trickles_is_closed_at_its_total_deadline() {
         () = trickle => (),
     }
     assert!(trickling.is_closed().await);
-    assert_eq!(herd.metric("arriero_connections_rejected_total{reason=\"header_timeout\"}").await, 2.0);
+    assert_eq!(
+        herd.metric("arriero_connections_rejected_total{reason=\"header_timeout\"}")
+            .await,
+        2.0
+    );
     let slow = herd.post("/api/chat", CHAT).await;
     slow.is(200);
 }
@@ -105,7 +115,8 @@ async fn a_head_that_trickles_is_closed_at_its_total_deadline() {
 async fn a_body_that_stalls_is_408_and_reached_no_node() {
     let herd = one("server: { body_timeout: 300ms }").await;
     let mut raw = Raw::open(herd.addr()).await;
-    raw.send("POST /api/chat HTTP/1.1\r\nhost: g\r\ncontent-length: 100\r\n\r\n{\"model\":").await;
+    raw.send("POST /api/chat HTTP/1.1\r\nhost: g\r\ncontent-length: 100\r\n\r\n{\"model\":")
+        .await;
     let reply = raw.reply().await.is(408);
     assert!(reply.text().contains("body_timeout"), "{}", reply.text());
     assert_eq!(herd.served(0).len(), 0);
@@ -132,31 +143,48 @@ async fn connections_have_a_limit_and_give_their_place_back() {
         held.push(raw);
     }
     let mut refused = Raw::open(herd.addr()).await;
-    refused.send_what_goes("GET / HTTP/1.1\r\nhost: g\r\n\r\n").await;
+    refused
+        .send_what_goes("GET / HTTP/1.1\r\nhost: g\r\n\r\n")
+        .await;
     assert!(refused.head().await.is_none(), "the fourth is closed");
     drop(held);
     within("a free place", async {
         loop {
             let mut raw = Raw::open(herd.addr()).await;
-            raw.send_what_goes("GET / HTTP/1.1\r\nhost: g\r\n\r\n").await;
+            raw.send_what_goes("GET / HTTP/1.1\r\nhost: g\r\n\r\n")
+                .await;
             if raw.head().await.is_some() {
                 break;
             }
         }
     })
     .await;
-    assert!(herd.metric("arriero_connections_rejected_total{reason=\"too_many\"}").await >= 1.0);
+    assert!(
+        herd.metric("arriero_connections_rejected_total{reason=\"too_many\"}")
+            .await
+            >= 1.0
+    );
 }
 
 #[tokio::test]
 async fn a_client_that_stops_reading_is_cut_and_the_node_freed() {
     let node = demo::Node::builder().loaded("llama3");
     let herd = herd(vec![node], "server: { write_timeout: 500ms }").await;
-    herd.nodes[0].fault_times(demo::Fault::GiantLine { bytes: 256 * 1024 * 1024 }, 1);
+    herd.nodes[0].fault_times(
+        demo::Fault::GiantLine {
+            bytes: 256 * 1024 * 1024,
+        },
+        1,
+    );
     let raw = herd.begin("/api/chat", CHAT).await; // and never reads
-    within("the node to be freed", herd.nodes[0].until(|node| {
-        node.seen().iter().any(|seen| seen.method == "POST" && seen.outcome == demo::Outcome::Cancelled)
-    }))
+    within(
+        "the node to be freed",
+        herd.nodes[0].until(|node| {
+            node.seen()
+                .iter()
+                .any(|seen| seen.method == "POST" && seen.outcome == demo::Outcome::Cancelled)
+        }),
+    )
     .await;
     herd.is_idle().await;
     drop(raw);

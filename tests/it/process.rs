@@ -27,12 +27,17 @@ impl Drop for Process {
 }
 
 fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port")
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .expect("a port")
 }
 
 fn arriero() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_arriero"));
-    command.env_clear().current_dir(std::env::temp_dir()).stdin(Stdio::null());
+    command
+        .env_clear()
+        .current_dir(std::env::temp_dir())
+        .stdin(Stdio::null());
     command
 }
 
@@ -45,10 +50,17 @@ async fn start(node: &demo::Node, more: &str) -> Process {
         .env("ARRIERO_SERVER_PORT", addr.port().to_string())
         .env("ARRIERO_ADMIN_PORT", admin.port().to_string())
         .env("ARRIERO_LOGGING_FORMAT", "json");
-    for (name, value) in more.split_whitespace().filter_map(|pair| pair.split_once('=')) {
+    for (name, value) in more
+        .split_whitespace()
+        .filter_map(|pair| pair.split_once('='))
+    {
         command.env(name, value);
     }
-    let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("arriero starts");
+    let child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("arriero starts");
     let process = Process { child, addr, admin };
     within("readiness", async {
         while ready(process.admin, "?model=llama3").await != Some(200) {
@@ -63,13 +75,18 @@ async fn start(node: &demo::Node, more: &str) -> Process {
 async fn ready(admin: SocketAddr, query: &str) -> Option<u16> {
     tokio::net::TcpStream::connect(admin).await.ok()?;
     let mut raw = Raw::open(admin).await;
-    raw.send_what_goes(format!("GET /internal/ready{query} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await;
+    raw.send_what_goes(format!(
+        "GET /internal/ready{query} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+    ))
+    .await;
     Some(raw.head().await?.0)
 }
 
 impl Process {
     fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
+        let status = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status();
         assert!(status.expect("kill runs").success());
     }
 
@@ -84,34 +101,62 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(10)).await;
         };
         let mut log = String::new();
-        self.child.stderr.take().expect("stderr").read_to_string(&mut log).expect("a log");
+        self.child
+            .stderr
+            .take()
+            .expect("stderr")
+            .read_to_string(&mut log)
+            .expect("a log");
         (code, log)
     }
 }
 
 #[tokio::test]
 async fn without_any_configuration_it_starts_and_serves() {
-    let node = demo::Node::builder().loaded("llama3").tokens(2).start().await.expect("a node");
+    let node = demo::Node::builder()
+        .loaded("llama3")
+        .tokens(2)
+        .start()
+        .await
+        .expect("a node");
     let gateway = start(&node, "").await;
     post(gateway.addr, "/api/chat", CHAT).await.is(200);
     gateway.signal("INT");
     let (code, log) = gateway.ended().await;
     assert_eq!(code, Some(0), "{log}");
-    let line = log.lines().find(|line| line.contains("\"log\":\"access\"")).expect("an access line");
+    let line = log
+        .lines()
+        .find(|line| line.contains("\"log\":\"access\""))
+        .expect("an access line");
     let line: serde_json::Value = serde_json::from_str(line).expect("JSON");
-    assert_eq!((&line["path"], &line["status"], &line["end_by"]), (&"/api/chat".into(), &200.into(), &"done".into()));
+    assert_eq!(
+        (&line["path"], &line["status"], &line["end_by"]),
+        (&"/api/chat".into(), &200.into(), &"done".into())
+    );
     assert_eq!(line["phase"], "stream");
     assert_eq!(line["tokens_out"], 2);
-    assert!(line["node"].as_str().is_some_and(|node| node.starts_with("127.0.0.1:")), "{line}");
+    assert!(
+        line["node"]
+            .as_str()
+            .is_some_and(|node| node.starts_with("127.0.0.1:")),
+        "{line}"
+    );
 }
 
 #[tokio::test]
 async fn sigterm_turns_readiness_off_serves_on_and_exits_when_the_last_stream_ends() {
-    let node = demo::Node::builder().loaded("llama3").tokens(4).start().await.expect("a node");
+    let node = demo::Node::builder()
+        .loaded("llama3")
+        .tokens(4)
+        .start()
+        .await
+        .expect("a node");
     let gateway = start(&node, "").await;
     node.pause_after(2);
     let mut stream = Raw::open(gateway.addr).await;
-    stream.send(crate::support::client::request("POST", "/api/chat", CHAT)).await;
+    stream
+        .send(crate::support::client::request("POST", "/api/chat", CHAT))
+        .await;
     assert_eq!(stream.head().await.expect("a head").0, 200);
     gateway.signal("TERM");
     within("readiness to go off", async {
@@ -121,17 +166,25 @@ async fn sigterm_turns_readiness_off_serves_on_and_exits_when_the_last_stream_en
     })
     .await;
     let mut late = Raw::open(gateway.addr).await;
-    late.send("GET /api/version HTTP/1.1\r\nhost: g\r\n\r\n").await;
+    late.send("GET /api/version HTTP/1.1\r\nhost: g\r\n\r\n")
+        .await;
     late.reply().await.is(200); // briefly, requests are still taken
     within("new requests to be refused", async {
-        while post(gateway.addr, "/api/show", r#"{"model":"llama3"}"#).await.status != 503 {
+        while post(gateway.addr, "/api/show", r#"{"model":"llama3"}"#)
+            .await
+            .status
+            != 503
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await;
     node.resume();
     let (body, complete) = stream.rest().await;
-    assert!(complete && String::from_utf8_lossy(&body).contains("\"done\":true"), "the stream arrives whole");
+    assert!(
+        complete && String::from_utf8_lossy(&body).contains("\"done\":true"),
+        "the stream arrives whole"
+    );
     let (code, log) = gateway.ended().await;
     assert_eq!(code, Some(0), "{log}");
     assert!(log.contains("drained, nothing in flight"), "{log}");
@@ -139,11 +192,18 @@ async fn sigterm_turns_readiness_off_serves_on_and_exits_when_the_last_stream_en
 
 #[tokio::test]
 async fn a_second_signal_exits_at_once() {
-    let node = demo::Node::builder().loaded("llama3").tokens(4).start().await.expect("a node");
+    let node = demo::Node::builder()
+        .loaded("llama3")
+        .tokens(4)
+        .start()
+        .await
+        .expect("a node");
     let gateway = start(&node, "").await;
     node.pause_after(1);
     let mut stream = Raw::open(gateway.addr).await;
-    stream.send(crate::support::client::request("POST", "/api/chat", CHAT)).await;
+    stream
+        .send(crate::support::client::request("POST", "/api/chat", CHAT))
+        .await;
     assert_eq!(stream.head().await.expect("a head").0, 200);
     gateway.signal("TERM");
     within("readiness to go off", async {
@@ -162,11 +222,18 @@ async fn a_second_signal_exits_at_once() {
 
 #[tokio::test]
 async fn the_longest_drain_has_a_limit() {
-    let node = demo::Node::builder().loaded("llama3").tokens(4).start().await.expect("a node");
+    let node = demo::Node::builder()
+        .loaded("llama3")
+        .tokens(4)
+        .start()
+        .await
+        .expect("a node");
     let gateway = start(&node, "ARRIERO_SERVER_SHUTDOWN_TIMEOUT=1s").await;
     node.pause_after(1);
     let mut stream = Raw::open(gateway.addr).await;
-    stream.send(crate::support::client::request("POST", "/api/chat", CHAT)).await;
+    stream
+        .send(crate::support::client::request("POST", "/api/chat", CHAT))
+        .await;
     assert_eq!(stream.head().await.expect("a head").0, 200);
     gateway.signal("TERM");
     let (code, log) = gateway.ended().await;
@@ -180,12 +247,28 @@ fn version_help_and_mistakes_are_for_people() {
     let run = |args: &[&str]| {
         let output = arriero().args(args).output().expect("arriero runs");
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-        (output.status.code(), text(output.stdout), text(output.stderr))
+        (
+            output.status.code(),
+            text(output.stdout),
+            text(output.stderr),
+        )
     };
     let (code, out, _) = run(&["--version"]);
-    assert_eq!((code, out.as_str()), (Some(0), concat!("arriero ", env!("CARGO_PKG_VERSION"), "\n")));
+    assert_eq!(
+        (code, out.as_str()),
+        (
+            Some(0),
+            concat!("arriero ", env!("CARGO_PKG_VERSION"), "\n")
+        )
+    );
     let (code, out, _) = run(&["--help"]);
-    assert!(code == Some(0) && ["serve", "check", "demo"].iter().all(|word| out.contains(word)), "{out}");
+    assert!(
+        code == Some(0)
+            && ["serve", "check", "demo"]
+                .iter()
+                .all(|word| out.contains(word)),
+        "{out}"
+    );
 
     let dir = std::env::temp_dir().join(format!("arriero-test-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a folder");
@@ -198,9 +281,18 @@ fn version_help_and_mistakes_are_for_people() {
     assert!(code == Some(0) && out.contains("1234"), "{out}{err}");
     let (code, _, err) = check("server:\n  prot: 1234\n");
     assert_eq!(code, Some(1), "{err}");
-    assert!(err.contains("arriero.yaml:2:3") && err.contains("prot") && err.contains('^') && err.contains("port"), "{err}");
+    assert!(
+        err.contains("arriero.yaml:2:3")
+            && err.contains("prot")
+            && err.contains('^')
+            && err.contains("port"),
+        "{err}"
+    );
     let (code, _, err) = run(&["serve", "-c", "/nonexistent/arriero.yaml"]);
-    assert!(code == Some(1) && err.contains("/nonexistent/arriero.yaml"), "{err}");
+    assert!(
+        code == Some(1) && err.contains("/nonexistent/arriero.yaml"),
+        "{err}"
+    );
     std::fs::remove_dir_all(&dir).expect("removed");
 }
 
@@ -208,17 +300,29 @@ fn version_help_and_mistakes_are_for_people() {
 fn an_address_in_use_is_a_sentence_not_a_panic() {
     let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = taken.local_addr().expect("an address").port().to_string();
-    let output = arriero().env("ARRIERO_SERVER_PORT", &port).output().expect("arriero runs");
+    let output = arriero()
+        .env("ARRIERO_SERVER_PORT", &port)
+        .output()
+        .expect("arriero runs");
     let err = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{err}");
-    assert!(err.contains(&port) && err.contains("server.port") && !err.contains("panic"), "{err}");
+    assert!(
+        err.contains(&port) && err.contains("server.port") && !err.contains("panic"),
+        "{err}"
+    );
 }
 
 #[tokio::test]
 async fn the_demos_three_curl_lines_work() {
     let (addr, admin) = (free_port(), free_port());
     let mut child = arriero()
-        .args(["demo", "--port", &addr.port().to_string(), "--admin-port", &admin.port().to_string()])
+        .args([
+            "demo",
+            "--port",
+            &addr.port().to_string(),
+            "--admin-port",
+            &admin.port().to_string(),
+        ])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
@@ -237,22 +341,36 @@ async fn the_demos_three_curl_lines_work() {
     let curls = within("three curl lines", printed).await.expect("lines");
     let process = Process { child, addr, admin };
     within("readiness", async {
-        while ready(process.admin, "?model=qwen3").await != Some(200) || ready(process.admin, "?model=llama3.2").await != Some(200) {
+        while ready(process.admin, "?model=qwen3").await != Some(200)
+            || ready(process.admin, "?model=llama3.2").await != Some(200)
+        {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })
     .await;
     for line in curls {
-        let path = line.split(&process.addr.to_string()).nth(1).expect("its address").split(' ').next().expect("a path").to_owned();
+        let path = line
+            .split(&process.addr.to_string())
+            .nth(1)
+            .expect("its address")
+            .split(' ')
+            .next()
+            .expect("a path")
+            .to_owned();
         let reply = match line.split_once("-d '") {
             Some((_, body)) => post(process.addr, &path, body.trim_end_matches('\'')).await,
             None => {
                 let mut raw = Raw::open(process.addr).await;
-                raw.send(format!("GET {path} HTTP/1.1\r\nhost: g\r\n\r\n")).await;
+                raw.send(format!("GET {path} HTTP/1.1\r\nhost: g\r\n\r\n"))
+                    .await;
                 raw.reply().await
             }
         };
         let reply = reply.is(200);
-        assert!(reply.complete && !reply.text().contains("\"error\""), "{line}: {}", reply.text());
+        assert!(
+            reply.complete && !reply.text().contains("\"error\""),
+            "{line}: {}",
+            reply.text()
+        );
     }
 }

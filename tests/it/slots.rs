@@ -18,12 +18,18 @@ async fn shares(herd: &Herd, count: usize) -> Vec<usize> {
     for _ in 0..count {
         herd.post("/api/chat", CHAT).await.is(200);
     }
-    (0..herd.nodes.len()).map(|node| herd.served(node).len()).collect()
+    (0..herd.nodes.len())
+        .map(|node| herd.served(node).len())
+        .collect()
 }
 
 #[tokio::test]
 async fn round_robin_shares_by_weight() {
-    let nodes = vec![(llama(), "weight: 2"), (llama(), "weight: 1"), (llama(), "weight: 1")];
+    let nodes = vec![
+        (llama(), "weight: 2"),
+        (llama(), "weight: 1"),
+        (llama(), "weight: 1"),
+    ];
     let herd = herd_of(nodes, "proxy: { load_balancer: round-robin }").await;
     assert_eq!(shares(&herd, 40).await, [20, 10, 10]);
 }
@@ -31,7 +37,11 @@ async fn round_robin_shares_by_weight() {
 #[tokio::test]
 async fn adaptive_and_least_connections_spread_what_comes_one_by_one() {
     for balancer in ["adaptive", "least-connections"] {
-        let herd = herd(vec![llama(), llama(), llama()], &format!("proxy: {{ load_balancer: {balancer} }}")).await;
+        let herd = herd(
+            vec![llama(), llama(), llama()],
+            &format!("proxy: {{ load_balancer: {balancer} }}"),
+        )
+        .await;
         assert_eq!(shares(&herd, 30).await, [10, 10, 10], "{balancer}");
     }
 }
@@ -45,7 +55,11 @@ async fn random_uses_every_node() {
 
 #[tokio::test]
 async fn priority_keeps_to_the_highest_tier() {
-    let herd = herd_of(vec![(llama(), "priority: 10"), (llama(), "priority: 90")], "proxy: { load_balancer: priority }").await;
+    let herd = herd_of(
+        vec![(llama(), "priority: 10"), (llama(), "priority: 90")],
+        "proxy: { load_balancer: priority }",
+    )
+    .await;
     assert_eq!(shares(&herd, 10).await, [0, 10]);
 }
 
@@ -60,7 +74,14 @@ async fn a_warm_node_is_preferred_to_a_cold_one() {
 
 #[tokio::test]
 async fn a_full_tier_spills_into_the_next() {
-    let herd = herd_of(vec![(llama(), "priority: 90\nslots: 2"), (llama(), "priority: 10\nslots: 2")], "").await;
+    let herd = herd_of(
+        vec![
+            (llama(), "priority: 90\nslots: 2"),
+            (llama(), "priority: 10\nslots: 2"),
+        ],
+        "",
+    )
+    .await;
     herd.nodes.iter().for_each(|node| node.pause_after(1));
     let mut streams = Vec::new();
     for _ in 0..4 {
@@ -86,19 +107,26 @@ async fn what_finds_no_slot_waits_and_is_served_in_order_of_arrival() {
     for n in 0..4 {
         let body = CHAT.replace("hi", &format!("request {n}"));
         waiting.push(herd.begin("/api/chat", &body).await);
-        within("the request to queue", async {
-            while herd.metric("arriero_queue_depth").await < f64::from(n + 1) {}
-        })
-        .await;
+        herd.until_metric("arriero_queue_depth", |depth| depth == f64::from(n + 1))
+            .await;
     }
-    assert_eq!(herd.served(0).len(), 1, "the node has one slot and gets one request");
+    assert_eq!(
+        herd.served(0).len(),
+        1,
+        "the node has one slot and gets one request"
+    );
     herd.nodes[0].resume();
     assert!(first.rest().await.1);
     for raw in &mut waiting {
         let reply = raw.reply().await.is(200);
         assert!(reply.header("x-arriero-queue-ms").is_some());
     }
-    let order: Vec<String> = herd.served(0).iter().skip(1).map(|seen| String::from_utf8_lossy(&seen.body).into_owned()).collect();
+    let order: Vec<String> = herd
+        .served(0)
+        .iter()
+        .skip(1)
+        .map(|seen| String::from_utf8_lossy(&seen.body).into_owned())
+        .collect();
     for (n, body) in order.iter().enumerate() {
         assert!(body.contains(&format!("request {n}")), "{order:?}");
     }
@@ -108,19 +136,29 @@ async fn what_finds_no_slot_waits_and_is_served_in_order_of_arrival() {
 
 #[tokio::test]
 async fn a_full_queue_and_a_long_wait_are_503_with_retry_after() {
-    let herd = herd_of(vec![(llama(), "slots: 1")], "proxy: { queue: { max_length: 1, max_wait: 400ms } }").await;
+    let herd = herd_of(
+        vec![(llama(), "slots: 1")],
+        "proxy: { queue: { max_length: 1, max_wait: 400ms } }",
+    )
+    .await;
     herd.nodes[0].pause_after(1);
     let mut first = herd.begin("/api/chat", CHAT).await;
     assert_eq!(first.head().await.expect("a head").0, 200);
     let mut second = herd.begin("/api/chat", CHAT).await;
-    within("the second to queue", async {
-        while herd.metric("arriero_queue_depth").await < 1.0 {}
-    })
-    .await;
+    herd.until_metric("arriero_queue_depth", |depth| depth == 1.0)
+        .await;
     let full = herd.post("/api/chat", CHAT).await.is(503);
-    assert!(full.header("retry-after").is_some() && full.text().contains("max_length"), "{}", full.text());
+    assert!(
+        full.header("retry-after").is_some() && full.text().contains("max_length"),
+        "{}",
+        full.text()
+    );
     let late = second.reply().await.is(503);
-    assert!(late.header("retry-after").is_some() && late.text().contains("max_wait"), "{}", late.text());
+    assert!(
+        late.header("retry-after").is_some() && late.text().contains("max_wait"),
+        "{}",
+        late.text()
+    );
     herd.nodes[0].resume();
     assert!(first.rest().await.1);
     herd.is_idle().await;
@@ -128,7 +166,16 @@ async fn a_full_queue_and_a_long_wait_are_503_with_retry_after() {
 
 #[tokio::test]
 async fn a_hundred_at_once_never_exceed_the_slots() {
-    let herd = shared(herd_of(vec![(llama().slots(100), "slots: 3"), (llama().slots(100), "slots: 2")], "").await);
+    let herd = shared(
+        herd_of(
+            vec![
+                (llama().slots(100), "slots: 3"),
+                (llama().slots(100), "slots: 2"),
+            ],
+            "",
+        )
+        .await,
+    );
     let watch = {
         let herd = herd.clone();
         tokio::spawn(async move {
@@ -141,7 +188,9 @@ async fn a_hundred_at_once_never_exceed_the_slots() {
                     assert!(now <= [3, 2][at], "gpu-{at} has {now} requests");
                 }
                 tokio::task::yield_now().await;
-                if herd.served(0).len() + herd.served(1).len() == 100 && herd.nodes.iter().all(|node| node.generating() == 0) {
+                if herd.served(0).len() + herd.served(1).len() == 100
+                    && herd.nodes.iter().all(|node| node.generating() == 0)
+                {
                     break peak;
                 }
             }
@@ -154,6 +203,8 @@ async fn a_hundred_at_once_never_exceed_the_slots() {
     for done in all.collect::<Vec<_>>() {
         assert!(within("a reply", done).await.expect("no panic"));
     }
-    within("the watch", watch).await.expect("never more than the slots");
+    within("the watch", watch)
+        .await
+        .expect("never more than the slots");
     herd.is_idle().await;
 }

@@ -11,22 +11,53 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &["error", "profile"]),
     ("dialect", &["error", "model", "profile"]),
     ("fleet", &["error", "model", "config", "profile", "dialect"]),
-    ("routing", &["error", "model", "config", "profile", "dialect", "fleet"]),
+    (
+        "routing",
+        &["error", "model", "config", "profile", "dialect", "fleet"],
+    ),
     ("admission", &["error", "model"]),
     ("telemetry", &["error", "config", "dialect"]),
     ("admin", &["error", "model", "fleet", "telemetry"]),
     ("demo", &["error", "model"]),
     (
         "gateway",
-        &["error", "model", "profile", "config", "dialect", "fleet", "routing", "admission", "telemetry", "admin"],
+        &[
+            "error",
+            "model",
+            "profile",
+            "config",
+            "dialect",
+            "fleet",
+            "routing",
+            "admission",
+            "telemetry",
+            "admin",
+        ],
     ),
 ];
 
 /// Words that belong to the shell: the gateway, the simulated nodes, and `main`.
-const SHELL_ONLY: &[&str] = &["pingora", "tokio::net", "std::net::Tcp", "std::fs", "std::env", "Instant::now", "SystemTime::now"];
+const SHELL_ONLY: &[&str] = &[
+    "pingora",
+    "tokio::net",
+    "std::net::Tcp",
+    "std::fs",
+    "std::env",
+    "Instant::now",
+    "SystemTime::now",
+];
 const SHELL: &[&str] = &["gateway", "demo", "main"];
 /// Modules that never await.
-const PURE: &[&str] = &["error", "model", "profile", "config", "dialect", "routing", "admission", "admin"];
+const PURE: &[&str] = &[
+    "error",
+    "model",
+    "profile",
+    "config",
+    "dialect",
+    "routing",
+    "admission",
+    "admin",
+];
 
 const LINES_MAX: usize = 400;
 /// Files that may be longer; this list may only shrink.
@@ -41,7 +72,9 @@ fn modules_depend_only_on_what_the_table_allows() {
             return;
         }
         let Some((_, allowed)) = ALLOWED.iter().find(|(name, _)| *name == module) else {
-            faults.push(format!("{path}: `{module}` is not in ALLOWED; add it and say what it may use"));
+            faults.push(format!(
+                "{path}: `{module}` is not in ALLOWED; add it and say what it may use"
+            ));
             return;
         };
         for named in named_modules(text) {
@@ -57,7 +90,11 @@ fn modules_depend_only_on_what_the_table_allows() {
 fn only_the_shell_names_sockets_files_and_clocks() {
     let mut faults = Vec::new();
     each_file("src", "rs", &mut |path, text| {
-        if SHELL.contains(&module_of(path).as_str()) || path.ends_with("tests.rs") || path.ends_with("/fixture.rs") || path.contains("/tests/") {
+        if SHELL.contains(&module_of(path).as_str())
+            || path.ends_with("tests.rs")
+            || path.ends_with("/fixture.rs")
+            || path.contains("/tests/")
+        {
             return;
         }
         let code = without_tests_and_comments(text);
@@ -82,7 +119,9 @@ fn files_have_one_idea_and_open_with_it() {
                 faults.push(format!("{path}: {lines} lines, the limit is {LINES_MAX}"));
             }
             if !text.starts_with("//! ") {
-                faults.push(format!("{path}: opens without a sentence of what it is for"));
+                faults.push(format!(
+                    "{path}: opens without a sentence of what it is for"
+                ));
             }
         });
     }
@@ -92,9 +131,18 @@ fn files_have_one_idea_and_open_with_it() {
 #[test]
 fn no_registry_is_named_and_nothing_outside_the_project_is_referred_to() {
     // Spelled apart, so that this file does not name them.
-    let words = [["crates", ".io/"], ["pypi", ".org"], ["registry.npm", "js"], ["../sha", "red"], ["/wo", "rk/"]].map(|two| two.concat());
+    let words = [
+        ["crates", ".io/"],
+        ["pypi", ".org"],
+        ["registry.npm", "js"],
+        ["../sha", "red"],
+        ["/wo", "rk/"],
+    ]
+    .map(|two| two.concat());
     let mut faults = Vec::new();
-    for ext in ["rs", "md", "yaml", "yml", "toml", "py", "mjs", "json", "txt", "sh"] {
+    for ext in [
+        "rs", "md", "yaml", "yml", "toml", "py", "mjs", "json", "txt", "sh",
+    ] {
         for dir in ["src", "tests", "benches", "docs", "deploy", "conf"] {
             each_file(dir, ext, &mut |path, text| {
                 for word in words.iter().filter(|word| text.contains(word.as_str())) {
@@ -107,13 +155,19 @@ fn no_registry_is_named_and_nothing_outside_the_project_is_referred_to() {
 }
 
 fn module_of(path: &str) -> String {
-    path.trim_start_matches("src/").split(['/', '.']).next().unwrap_or_default().to_owned()
+    path.trim_start_matches("src/")
+        .split(['/', '.'])
+        .next()
+        .unwrap_or_default()
+        .to_owned()
 }
 
 /// The code of a file up to its `#[cfg(test)]`, comment lines left out.
 fn without_tests_and_comments(text: &str) -> String {
     let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-    let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+    let lines = code
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"));
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -126,7 +180,12 @@ fn named_modules(text: &str) -> Vec<String> {
             Some(inner) => top_level(inner),
             None => vec![rest.to_owned()],
         };
-        let names = list.iter().map(|part| part.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect());
+        let names = list.iter().map(|part| {
+            part.trim()
+                .chars()
+                .take_while(|c| c.is_alphanumeric() || *c == '_')
+                .collect()
+        });
         found.extend(names);
     }
     found
@@ -152,12 +211,18 @@ fn top_level(text: &str) -> Vec<String> {
 }
 
 fn each_file(dir: &str, ext: &str, visit: &mut impl FnMut(&str, &str)) {
-    let Ok(entries) = fs::read_dir(dir) else { return };
-    let mut entries: Vec<_> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    let Ok(entries) = fs::read_dir(dir) else {
+        return;
+    };
+    let mut entries: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
     entries.sort();
     for path in entries {
         let name = path.to_str().expect("a UTF-8 path");
-        let skipped = ["node_modules", ".venv", ".work", "__pycache__"].iter().any(|part| name.contains(part));
+        let skipped = ["node_modules", ".venv", ".work", "__pycache__"]
+            .iter()
+            .any(|part| name.contains(part));
         if skipped {
             continue;
         }

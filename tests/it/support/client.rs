@@ -31,11 +31,15 @@ impl Reply {
     }
 
     pub(crate) fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("{error}: {}", self.text()))
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
     }
 
     #[track_caller]
@@ -62,13 +66,22 @@ pub(crate) fn request(method: &str, path: &str, body: &str) -> String {
 
 impl Raw {
     pub(crate) async fn open(addr: SocketAddr) -> Raw {
-        let stream = within("a connection", TcpStream::connect(addr)).await.expect("connect");
+        let stream = within("a connection", TcpStream::connect(addr))
+            .await
+            .expect("connect");
         stream.set_nodelay(true).expect("nodelay");
-        Raw { stream, buffer: Vec::new(), chunked: false, left: None }
+        Raw {
+            stream,
+            buffer: Vec::new(),
+            chunked: false,
+            left: None,
+        }
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        within("a write", self.stream.write_all(bytes.as_ref())).await.expect("write");
+        within("a write", self.stream.write_all(bytes.as_ref()))
+            .await
+            .expect("write");
     }
 
     /// Sends as far as the other side takes it; a refusal may close the connection before all is written.
@@ -101,7 +114,12 @@ impl Raw {
                 .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
                 .collect();
             if status >= 200 {
-                let find = |wanted: &str| headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+                let find = |wanted: &str| {
+                    headers
+                        .iter()
+                        .find(|(name, _)| name == wanted)
+                        .map(|(_, value)| value.clone())
+                };
                 self.chunked = find("transfer-encoding").is_some();
                 self.left = find("content-length").map(|value| value.parse().expect("a length"));
                 return Some((status, headers));
@@ -115,13 +133,21 @@ impl Raw {
         while self.buffer.len() < LINE.len() {
             assert!(self.fill().await, "closed instead of 100 Continue");
         }
-        assert!(self.buffer.starts_with(LINE), "{}", String::from_utf8_lossy(&self.buffer));
+        assert!(
+            self.buffer.starts_with(LINE),
+            "{}",
+            String::from_utf8_lossy(&self.buffer)
+        );
         self.buffer.drain(..LINE.len());
     }
 
     /// The next bytes of the body: `Ok(None)` at its proper end, `Err(())` when it was broken off.
     pub(crate) async fn chunk(&mut self) -> Result<Option<Vec<u8>>, ()> {
-        if self.chunked { self.chunk_of_chunked().await } else { self.chunk_of_plain().await }
+        if self.chunked {
+            self.chunk_of_chunked().await
+        } else {
+            self.chunk_of_plain().await
+        }
     }
 
     async fn chunk_of_chunked(&mut self) -> Result<Option<Vec<u8>>, ()> {
@@ -148,7 +174,11 @@ impl Raw {
             return Ok(None);
         }
         if self.buffer.is_empty() && !self.fill().await {
-            return if self.left.is_none() { Ok(None) } else { Err(()) };
+            return if self.left.is_none() {
+                Ok(None)
+            } else {
+                Err(())
+            };
         }
         let take = self.buffer.len().min(self.left.unwrap_or(usize::MAX));
         self.left = self.left.map(|left| left - take);
@@ -169,15 +199,28 @@ impl Raw {
 
     /// A whole answer.
     pub(crate) async fn reply(&mut self) -> Reply {
-        let (status, headers) = self.head().await.expect("an answer, not a closed connection");
+        let (status, headers) = self
+            .head()
+            .await
+            .expect("an answer, not a closed connection");
         let (body, complete) = self.rest().await;
-        Reply { status, headers, body, complete }
+        Reply {
+            status,
+            headers,
+            body,
+            complete,
+        }
     }
 
     /// The answer to a HEAD: no body whatever Content-Length says.
     pub(crate) async fn reply_to_head(&mut self) -> Reply {
         let (status, headers) = self.head().await.expect("an answer");
-        Reply { status, headers, body: Vec::new(), complete: true }
+        Reply {
+            status,
+            headers,
+            body: Vec::new(),
+            complete: true,
+        }
     }
 
     /// Whether the other side closes without another byte.

@@ -43,13 +43,19 @@ pub(crate) async fn herd_of(nodes: Vec<(demo::NodeBuilder, &str)>, yaml: &str) -
     }
     let text = format!("{yaml}\n{}", discovery(yaml, &endpoints));
     let gateway = LocalGateway::start(parse(&text)).await.expect("a gateway");
-    let herd = Herd { nodes: running, gateway };
+    let herd = Herd {
+        nodes: running,
+        gateway,
+    };
     herd.settled().await;
     herd
 }
 
 fn discovery(yaml: &str, endpoints: &str) -> String {
-    assert!(!yaml.contains("discovery:"), "the herd writes the discovery section itself");
+    assert!(
+        !yaml.contains("discovery:"),
+        "the herd writes the discovery section itself"
+    );
     format!(
         "discovery:\n  health_check: {{ unhealthy_threshold: 2, eject_base: 300ms, eject_max: 2s }}\n  \
          model_discovery: {{ interval: 1s, loaded_interval: 50ms, timeout: 2s }}\n  static:\n    endpoints:\n{endpoints}"
@@ -77,14 +83,20 @@ impl Herd {
     /// Waits until every node is up and its models are known.
     pub(crate) async fn settled(&self) {
         self.eventually("all nodes up with their models", |view| {
-            view.nodes.iter().all(|node| node.health.is_up() && node.addr.is_some() && node.knows_models())
+            view.nodes
+                .iter()
+                .all(|node| node.health.is_up() && node.addr.is_some() && node.knows_models())
         })
         .await;
     }
 
     /// Waits until the gateway believes something. It looks each time the fleet tells of a change, and every few
     /// milliseconds besides, since not every belief rings a bell.
-    pub(crate) async fn eventually(&self, what: &str, holds: impl Fn(&arriero::fleet::Snapshot) -> bool) {
+    pub(crate) async fn eventually(
+        &self,
+        what: &str,
+        holds: impl Fn(&arriero::fleet::Snapshot) -> bool,
+    ) {
         let fleet = self.gateway.gateway.fleet().clone();
         within(what, async {
             while !holds(&fleet.view()) {
@@ -96,7 +108,10 @@ impl Herd {
 
     /// No lease is out: every flow must end like this.
     pub(crate) async fn is_idle(&self) {
-        self.eventually("all slots given back", |view| view.nodes.iter().all(|node| node.in_flight() == 0)).await;
+        self.eventually("all slots given back", |view| {
+            view.nodes.iter().all(|node| node.in_flight() == 0)
+        })
+        .await;
         let lifecycle = self.gateway.gateway.lifecycle().clone();
         within("no request in flight", async {
             while lifecycle.in_flight() > 0 {
@@ -112,7 +127,8 @@ impl Herd {
 
     pub(crate) async fn get(&self, path: &str) -> Reply {
         let mut raw = Raw::open(self.addr()).await;
-        raw.send(format!("GET {path} HTTP/1.1\r\nhost: gateway\r\n\r\n")).await;
+        raw.send(format!("GET {path} HTTP/1.1\r\nhost: gateway\r\n\r\n"))
+            .await;
         raw.reply().await
     }
 
@@ -125,20 +141,41 @@ impl Herd {
 
     pub(crate) async fn admin(&self, path: &str) -> Reply {
         let mut raw = Raw::open(self.gateway.admin_addr).await;
-        raw.send(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")).await;
+        raw.send(format!(
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+        ))
+        .await;
         raw.reply().await
     }
 
     /// The value of one metric, 0 when it is not there yet. `series` is the whole name with its labels.
     pub(crate) async fn metric(&self, series: &str) -> f64 {
         let text = self.admin("/metrics").await.text();
-        let line = text.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
-        line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
+        let line = text.lines().find(|line| {
+            line.strip_prefix(series)
+                .is_some_and(|rest| rest.starts_with(' '))
+        });
+        line.and_then(|line| line.rsplit(' ').next()?.parse().ok())
+            .unwrap_or(0.0)
+    }
+
+    /// Waits until a metric has a value that suits.
+    pub(crate) async fn until_metric(&self, series: &str, suits: impl Fn(f64) -> bool) {
+        within(series, async {
+            while !suits(self.metric(series).await) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
     }
 
     /// Requests that a node got from clients, probes left out.
     pub(crate) fn served(&self, node: usize) -> Vec<demo::Seen> {
-        self.nodes[node].seen().into_iter().filter(|seen| seen.method == "POST").collect()
+        self.nodes[node]
+            .seen()
+            .into_iter()
+            .filter(|seen| seen.method == "POST")
+            .collect()
     }
 }
 
