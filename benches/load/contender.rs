@@ -166,7 +166,7 @@ fn haproxy(addr: SocketAddr, node: SocketAddr, dir: &Path) -> Result<Command> {
     let config = format!(
         "global
   nbthread 1
-  maxconn 4000
+  maxconn 2000
 defaults
   mode http
   option http-no-delay

@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use arriero::demo::Node;
+use tokio::signal::unix::{SignalKind, signal};
+
 use contender::{ALL, Contender, Running};
 use measure::{MODEL, latency, throughput};
 use report::Tally;
@@ -54,30 +56,14 @@ struct Plan {
 const USAGE: &str = "cargo bench --bench load [-- --quick]";
 
 fn main() -> Result<()> {
-    let args: Vec<String> = std::env::args().skip(1).collect();
-    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let args = std::env::args().skip(1);
     // Cargo adds `--bench`.
-    let plan = match args
-        .iter()
-        .filter(|arg| **arg != "--bench")
-        .copied()
-        .collect::<Vec<_>>()[..]
-    {
+    let args: Vec<String> = args.filter(|arg| arg != "--bench").collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let plan = match args[..] {
         ["passthrough", listen, node] => return passthrough::serve(listen, node),
-        [] => Plan {
-            rounds: 7,
-            busy: Duration::from_millis(400),
-            calm: Duration::from_millis(400),
-            stream_rounds: 3,
-            pace: Pace::new(streams_possible(1000)?, Duration::from_millis(1000)),
-        },
-        ["--quick"] => Plan {
-            rounds: 2,
-            busy: Duration::from_millis(200),
-            calm: Duration::from_millis(200),
-            stream_rounds: 1,
-            pace: Pace::new(streams_possible(200)?, Duration::from_millis(300)),
-        },
+        [] => Plan::full()?,
+        ["--quick"] => Plan::quick()?,
         _ => return Err(format!("unknown arguments; usage: {USAGE}").into()),
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -85,7 +71,39 @@ fn main() -> Result<()> {
         .enable_all()
         .build()?;
     let dir = Scratch::new()?;
-    runtime.block_on(bench(&plan, &dir.0))
+    runtime.block_on(async {
+        // Dropping the bench ends the contenders; dying of the signal would leave them behind.
+        let mut terminated = signal(SignalKind::terminate())?;
+        tokio::select! {
+            ended = bench(&plan, &dir.0) => ended,
+            _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+            _ = terminated.recv() => Err("terminated".into()),
+        }
+    })
+}
+
+impl Plan {
+    /// Under 90 s.
+    fn full() -> Result<Plan> {
+        Ok(Plan {
+            rounds: 7,
+            busy: Duration::from_millis(400),
+            calm: Duration::from_millis(400),
+            stream_rounds: 3,
+            pace: Pace::new(streams_possible(1000)?, Duration::from_millis(1000)),
+        })
+    }
+
+    /// Under 20 s.
+    fn quick() -> Result<Plan> {
+        Ok(Plan {
+            rounds: 2,
+            busy: Duration::from_millis(200),
+            calm: Duration::from_millis(200),
+            stream_rounds: 1,
+            pace: Pace::new(streams_possible(200)?, Duration::from_millis(300)),
+        })
+    }
 }
 
 /// As many as wanted, or as the limit on open files allows.
