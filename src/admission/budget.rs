@@ -3,23 +3,26 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
+/// What one retry costs; a request earns `percent` of these.
+const RETRY: u64 = 100;
 /// Retries per second that are always allowed, so that a quiet gateway can fail over too.
-const FLOOR_PER_SECOND: f64 = 10.0;
+const FLOOR_PER_SECOND: u64 = 10;
 /// What can be saved up: enough for every request in flight on a node that dies under load.
-const SAVED_MAX: f64 = 1000.0;
+const SAVED_MAX: u64 = 1000 * RETRY;
 /// What a new gateway starts with: ten seconds of the floor.
-const SAVED_AT_START: f64 = 100.0;
+const SAVED_AT_START: u64 = 10 * FLOOR_PER_SECOND * RETRY;
 
 /// A purse that requests fill and retries empty.
 #[derive(Debug)]
 pub struct RetryBudget {
-    share: f64,
+    percent: u64,
     purse: Mutex<Purse>,
 }
 
 #[derive(Debug)]
 struct Purse {
-    saved: f64,
+    /// Hundredths of a retry.
+    saved: u64,
     filled_at: Duration,
 }
 
@@ -31,7 +34,7 @@ impl RetryBudget {
             filled_at: Duration::ZERO,
         };
         RetryBudget {
-            share: f64::from(percent) / 100.0,
+            percent: percent.into(),
             purse: Mutex::new(purse),
         }
     }
@@ -39,18 +42,19 @@ impl RetryBudget {
     /// A request came in.
     pub fn earn(&self) {
         let mut purse = self.lock();
-        purse.saved = (purse.saved + self.share).min(SAVED_MAX);
+        purse.saved = (purse.saved + self.percent).min(SAVED_MAX);
     }
 
     /// Asks for one retry; `now` is the time since the gateway started.
     pub fn spend(&self, now: Duration) -> bool {
         let mut purse = self.lock();
-        let idle = now.saturating_sub(purse.filled_at);
+        let idle_ms = now.saturating_sub(purse.filled_at).as_millis() as u64;
         purse.filled_at = now.max(purse.filled_at);
-        purse.saved = (purse.saved + idle.as_secs_f64() * FLOOR_PER_SECOND).min(SAVED_MAX);
-        let granted = purse.saved >= 1.0;
+        let floor = idle_ms.saturating_mul(FLOOR_PER_SECOND * RETRY) / 1000;
+        purse.saved = purse.saved.saturating_add(floor).min(SAVED_MAX);
+        let granted = RETRY <= purse.saved;
         if granted {
-            purse.saved -= 1.0;
+            purse.saved -= RETRY;
         }
         granted
     }

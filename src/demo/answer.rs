@@ -86,14 +86,17 @@ pub(super) struct Job {
     pub tokens_in: usize,
 }
 
+/// The answer once the model was there or was not: the sentence why not, else what the dialect must know.
+pub(super) type Then<T> = Box<dyn Fn(Result<T, &str>) -> Answer + Send>;
+
 /// What comes of a request that was understood.
 pub(super) enum Act {
     Say(Answer),
     Generate(Job),
     /// A load request; the answer follows when the model is there.
-    WarmUp(Wish, Box<dyn Fn(Result<(), &str>) -> Answer + Send>),
+    WarmUp(Wish, Then<()>),
     /// An answer that takes a slot, but has no tokens: embeddings.
-    Compute(Wish, Box<dyn Fn(Result<Duration, &str>) -> Answer + Send>),
+    Compute(Wish, Then<Duration>),
 }
 
 /// What every chunk of one answer has in common.

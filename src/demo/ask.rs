@@ -5,17 +5,17 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use super::Settings;
-use super::answer::{Act, Job, Label, Piece, Reason, ToolCall, Voice};
+use super::answer::{Act, Job, Label, Voice};
 use super::anthropic::{self, Messages};
 use super::clock;
-use super::embed;
 use super::engine::{RunnerOptions, Wish};
-use super::http::{Answer, BARE_JSON, JSON};
+use super::http::Answer;
 use super::json::{decode, field, flag, integer, list, mistyped, quote, text, texts};
 use super::library::{self, Model, Use};
 use super::ollama::{self, Native, Shape};
 use super::openai::{self, Chat, Completions};
 use super::responses::Responses;
+use super::script::{has_tool_result, options, thinks, tokens};
 
 /// A call that works with a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +41,7 @@ pub(super) struct Ask<'a> {
 }
 
 /// A refusal on the way to an [`Act`].
-type Read<T> = Result<T, Answer>;
+pub(super) type Read<T> = Result<T, Answer>;
 
 impl Ask<'_> {
     pub(super) fn read(&self) -> Act {
@@ -101,7 +101,7 @@ impl Ask<'_> {
         }
     }
 
-    fn early(&self, status: u16, message: &str) -> Answer {
+    pub(super) fn early(&self, status: u16, message: &str) -> Answer {
         match self.call {
             Call::V1Messages => anthropic::early_error(status, message, &self.label("")),
             _ if self.is_native() => ollama::error(status, message),
@@ -110,7 +110,7 @@ impl Ask<'_> {
     }
 
     /// An error of the node behind the dialect; a stream's headers stay on it.
-    fn late(&self, status: u16, message: &str) -> Answer {
+    pub(super) fn late(&self, status: u16, message: &str) -> Answer {
         let voice = self.voice(&Value::Null, "");
         let is_stream =
             decode(self.body).is_ok_and(|b| field(&b, "stream") == Some(&Value::Bool(true)));
@@ -225,60 +225,6 @@ impl Ask<'_> {
         Ok(wish)
     }
 
-    fn embed(&self, body: &Value, asked: &str, model: &Model, wish: Wish) -> Read<Act> {
-        if model.purpose != Use::Embedding {
-            let status = if self.call == Call::Embeddings {
-                500
-            } else {
-                501
-            };
-            return Err(self.late(
-                status,
-                "This server does not support embeddings. Start it with `--embeddings`",
-            ));
-        }
-        let name = if self.call == Call::Embeddings {
-            "prompt"
-        } else {
-            "input"
-        };
-        let inputs: Vec<String> = match field(body, name) {
-            None => Vec::new(),
-            Some(Value::String(s)) if s.is_empty() => Vec::new(),
-            Some(Value::String(s)) => vec![s.clone()],
-            Some(Value::Array(items)) if items.iter().all(Value::is_string) => items
-                .iter()
-                .filter_map(Value::as_str)
-                .map(str::to_owned)
-                .collect(),
-            Some(_) => return Err(self.early(400, "invalid input type")),
-        };
-        let wanted = field(body, "dimensions")
-            .and_then(Value::as_u64)
-            .unwrap_or(0) as usize;
-        let dimensions = if wanted == 0 {
-            embed::DIMENSIONS
-        } else {
-            wanted
-        };
-        let is_base64 = field(body, "encoding_format").and_then(Value::as_str) == Some("base64");
-        let (call, voice, asked) = (self.call, self.voice(&Value::Null, ""), quote(asked));
-        Ok(Act::Compute(
-            wish,
-            Box::new(move |load| match load {
-                Err(message) => refusal(&*voice, false, 503, message),
-                Ok(load) => {
-                    let vectors: Vec<_> = inputs
-                        .iter()
-                        .map(|t| embed::vector(t, dimensions))
-                        .collect();
-                    let tokens = inputs.iter().map(|t| tokens(t.len())).sum();
-                    embedded(call, &asked, &vectors, is_base64, (load, tokens))
-                }
-            }),
-        ))
-    }
-
     fn say(&self, body: &Value, asked: &str, model: &Model, wish: Wish) -> Read<Act> {
         if model.purpose == Use::Embedding {
             let what = if matches!(self.call, Call::Generate | Call::V1Completions) {
@@ -359,7 +305,7 @@ impl Ask<'_> {
         ))
     }
 
-    fn voice(&self, body: &Value, asked: &str) -> Box<dyn Voice> {
+    pub(super) fn voice(&self, body: &Value, asked: &str) -> Box<dyn Voice> {
         self.voice_for(body, asked, 0)
     }
 
@@ -397,50 +343,6 @@ impl Ask<'_> {
             Call::V1Messages => Box::new(Messages::new(label, estimate)),
         }
     }
-
-    fn tool(&self, body: &Value) -> Option<ToolCall> {
-        let tool = field(body, "tools")?.as_array()?.first()?;
-        let function = field(tool, "function").unwrap_or(tool);
-        let id = format!("{:08x}", library::mix(self.number) >> 32);
-        Some(ToolCall {
-            id: format!("call_{id}"),
-            name: field(function, "name")?.as_str()?.to_owned(),
-            arguments: "{\"city\":\"Paris\",\"days\":3}".to_owned(),
-        })
-    }
-
-    fn limit(&self, body: &Value) -> Option<usize> {
-        let found = match self.call {
-            Call::Chat | Call::Generate => {
-                field(body, "options").and_then(|o| field(o, "num_predict"))
-            }
-            Call::V1Responses => field(body, "max_output_tokens"),
-            // max_completion_tokens is ignored, as Ollama does.
-            _ => field(body, "max_tokens"),
-        };
-        let limit = found.and_then(Value::as_i64).filter(|n| *n > 0)?;
-        usize::try_from(limit).ok()
-    }
-
-    fn pieces(&self, body: &Value, thinks: bool, tool: Option<ToolCall>) -> (Vec<Piece>, Reason) {
-        let mut pieces = Vec::new();
-        if thinks {
-            let thoughts = self.settings.thoughts.iter().cloned();
-            pieces.extend(thoughts.map(Piece::Thinking));
-        }
-        if let Some(call) = tool {
-            pieces.push(Piece::Tool(call));
-            return (pieces, Reason::Tool);
-        }
-        let says = &self.settings.says;
-        let natural = self.settings.tokens.unwrap_or(says.len());
-        let (count, reason) = match self.limit(body) {
-            Some(limit) if limit < natural => (limit, Reason::Length),
-            _ => (natural, Reason::Stop),
-        };
-        pieces.extend(says.iter().cycle().take(count).cloned().map(Piece::Text));
-        (pieces, reason)
-    }
 }
 
 /// An error in place of an answer; the headers that a stream would have had stay on it (recording 818).
@@ -452,125 +354,4 @@ pub(super) fn refusal(voice: &dyn Voice, is_stream: bool, status: u16, message: 
         }
     }
     answer
-}
-
-/// About as many tokens as so many characters have.
-fn tokens(characters: usize) -> usize {
-    characters / 4 + 1
-}
-
-/// Whether the request wants thinking, in any dialect's way to say so.
-fn thinks(body: &Value) -> Option<bool> {
-    if let Some(think) = field(body, "think") {
-        return Some(think != &Value::Bool(false));
-    }
-    let reasoning = field(body, "reasoning").and_then(|r| field(r, "effort"));
-    if let Some(effort) = field(body, "reasoning_effort").or(reasoning) {
-        return Some(effort.as_str() != Some("none"));
-    }
-    let thinking = field(body, "thinking").and_then(|t| field(t, "type"))?;
-    Some(thinking.as_str() == Some("enabled"))
-}
-
-fn has_tool_result(body: &Value) -> bool {
-    let items = field(body, "messages").or_else(|| field(body, "input"));
-    let Some(Value::Array(items)) = items else {
-        return false;
-    };
-    let is =
-        |v: &Value, name: &str, word: &str| field(v, name).and_then(Value::as_str) == Some(word);
-    items.iter().any(|item| {
-        let blocks = field(item, "content").and_then(Value::as_array);
-        is(item, "role", "tool")
-            || is(item, "type", "function_call_output")
-            || blocks.is_some_and(|b| b.iter().any(|b| is(b, "type", "tool_result")))
-    })
-}
-
-/// # Errors
-/// Ollama's sentence about an option of the wrong type, which it sends with status 500.
-fn options(body: &Value) -> Result<RunnerOptions, String> {
-    const REST: [&str; 6] = [
-        "num_batch",
-        "main_gpu",
-        "num_thread",
-        "draft_num_predict",
-        "use_mmap",
-        "shift",
-    ];
-    let none = Value::Null;
-    let given = field(body, "options").unwrap_or(&none);
-    let mut rest: [Option<Value>; 6] = Default::default();
-    for (slot, name) in rest.iter_mut().zip(REST) {
-        // `shift` stands beside the options, not among them.
-        let source = if name == "shift" { body } else { given };
-        *slot = field(source, name).cloned();
-    }
-    for name in [
-        "num_ctx",
-        "num_gpu",
-        "num_batch",
-        "main_gpu",
-        "num_thread",
-        "draft_num_predict",
-        "num_predict",
-        "seed",
-        "top_k",
-    ] {
-        if field(given, name).is_some_and(|v| !v.is_number()) {
-            return Err(format!("option \"{name}\" must be of type integer"));
-        }
-    }
-    let number = |name: &str| field(given, name).and_then(Value::as_i64);
-    Ok(RunnerOptions {
-        num_ctx: number("num_ctx"),
-        num_gpu: number("num_gpu"),
-        rest,
-    })
-}
-
-fn embedded(
-    call: Call,
-    asked: &str,
-    vectors: &[Vec<f32>],
-    is_base64: bool,
-    (load, tokens): (Duration, usize),
-) -> Answer {
-    let arrays: Vec<String> = vectors.iter().map(|v| embed::array(v)).collect();
-    match call {
-        Call::Embeddings => {
-            let first = arrays.into_iter().next().unwrap_or_else(|| "[]".to_owned());
-            Answer::new(200, JSON, format!("{{\"embedding\":{first}}}"))
-        }
-        Call::V1Embeddings => {
-            let items = vectors.iter().enumerate().map(|(i, v)| {
-                let v = if is_base64 {
-                    embed::base64(v)
-                } else {
-                    embed::array(v)
-                };
-                format!("{{\"object\":\"embedding\",\"embedding\":{v},\"index\":{i}}}")
-            });
-            let items: Vec<String> = items.collect();
-            let body = format!(
-                "{{\"object\":\"list\",\"data\":[{}],\"model\":{asked},\"usage\":{{\"prompt_tokens\":{tokens},\"total_tokens\":{tokens}}}}}\n",
-                items.join(",")
-            );
-            Answer::new(200, BARE_JSON, body)
-        }
-        _ if arrays.is_empty() => Answer::new(
-            200,
-            JSON,
-            format!("{{\"model\":{asked},\"embeddings\":[]}}"),
-        ),
-        _ => {
-            let nanos = load.as_nanos() + 1;
-            let body = format!(
-                "{{\"model\":{asked},\"embeddings\":[{}],\"total_duration\":{},\"load_duration\":{nanos},\"prompt_eval_count\":{tokens}}}",
-                arrays.join(","),
-                nanos + 1
-            );
-            Answer::new(200, JSON, body)
-        }
-    }
 }

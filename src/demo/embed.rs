@@ -1,6 +1,16 @@
 //! Vectors out of nothing: the same text gives the same vector of length 1 on every node.
 
-use super::library::mix;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::answer::Act;
+use super::ask::{Ask, Call, Read, refusal};
+use super::engine::Wish;
+use super::http::{Answer, BARE_JSON, JSON};
+use super::json::{field, quote};
+use super::library::{Model, Use, mix};
+use super::script::tokens;
 
 pub(super) const DIMENSIONS: usize = 8;
 
@@ -45,6 +55,97 @@ pub(super) fn base64(numbers: &[f32]) -> String {
     }
     out.push('"');
     out
+}
+
+impl Ask<'_> {
+    pub(super) fn embed(&self, body: &Value, asked: &str, model: &Model, wish: Wish) -> Read<Act> {
+        if model.purpose != Use::Embedding {
+            let status = if self.call == Call::Embeddings {
+                500
+            } else {
+                501
+            };
+            return Err(self.late(
+                status,
+                "This server does not support embeddings. Start it with `--embeddings`",
+            ));
+        }
+        let name = if self.call == Call::Embeddings {
+            "prompt"
+        } else {
+            "input"
+        };
+        let inputs: Vec<String> = match field(body, name) {
+            None => Vec::new(),
+            Some(Value::String(s)) if s.is_empty() => Vec::new(),
+            Some(Value::String(s)) => vec![s.clone()],
+            Some(Value::Array(items)) if items.iter().all(Value::is_string) => items
+                .iter()
+                .filter_map(Value::as_str)
+                .map(str::to_owned)
+                .collect(),
+            Some(_) => return Err(self.early(400, "invalid input type")),
+        };
+        let wanted = field(body, "dimensions")
+            .and_then(Value::as_u64)
+            .unwrap_or(0) as usize;
+        let dimensions = if wanted == 0 { DIMENSIONS } else { wanted };
+        let is_base64 = field(body, "encoding_format").and_then(Value::as_str) == Some("base64");
+        let (call, voice, asked) = (self.call, self.voice(&Value::Null, ""), quote(asked));
+        Ok(Act::Compute(
+            wish,
+            Box::new(move |load| match load {
+                Err(message) => refusal(&*voice, false, 503, message),
+                Ok(load) => {
+                    let vectors: Vec<_> = inputs.iter().map(|t| vector(t, dimensions)).collect();
+                    let tokens = inputs.iter().map(|t| tokens(t.len())).sum();
+                    embedded(call, &asked, &vectors, is_base64, (load, tokens))
+                }
+            }),
+        ))
+    }
+}
+
+fn embedded(
+    call: Call,
+    asked: &str,
+    vectors: &[Vec<f32>],
+    is_base64: bool,
+    (load, tokens): (Duration, usize),
+) -> Answer {
+    let arrays: Vec<String> = vectors.iter().map(|v| array(v)).collect();
+    match call {
+        Call::Embeddings => {
+            let first = arrays.into_iter().next().unwrap_or_else(|| "[]".to_owned());
+            Answer::new(200, JSON, format!("{{\"embedding\":{first}}}"))
+        }
+        Call::V1Embeddings => {
+            let items = vectors.iter().enumerate().map(|(i, v)| {
+                let v = if is_base64 { base64(v) } else { array(v) };
+                format!("{{\"object\":\"embedding\",\"embedding\":{v},\"index\":{i}}}")
+            });
+            let items: Vec<String> = items.collect();
+            let body = format!(
+                "{{\"object\":\"list\",\"data\":[{}],\"model\":{asked},\"usage\":{{\"prompt_tokens\":{tokens},\"total_tokens\":{tokens}}}}}\n",
+                items.join(",")
+            );
+            Answer::new(200, BARE_JSON, body)
+        }
+        _ if arrays.is_empty() => Answer::new(
+            200,
+            JSON,
+            format!("{{\"model\":{asked},\"embeddings\":[]}}"),
+        ),
+        _ => {
+            let nanos = load.as_nanos() + 1;
+            let body = format!(
+                "{{\"model\":{asked},\"embeddings\":[{}],\"total_duration\":{},\"load_duration\":{nanos},\"prompt_eval_count\":{tokens}}}",
+                arrays.join(","),
+                nanos + 1
+            );
+            Answer::new(200, JSON, body)
+        }
+    }
 }
 
 #[cfg(test)]

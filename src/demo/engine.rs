@@ -80,9 +80,9 @@ struct Runner {
 struct Memory {
     runners: Vec<Runner>,
     /// Requests in hand or in line for a load.
-    loads: usize,
+    loading: usize,
     /// Loads finished since the start.
-    loaded: usize,
+    loads: usize,
     generating: usize,
     waiting: usize,
     tick: u64,
@@ -190,7 +190,7 @@ impl Engine {
 
     /// How often a model was put into memory since the start.
     pub(super) fn loads(&self) -> usize {
-        lock(&self.memory).loaded
+        lock(&self.memory).loads
     }
 
     /// The elements of `/api/ps`, the one that expires last first.
@@ -285,7 +285,7 @@ impl Engine {
     fn start_runner(self: &Arc<Engine>, wish: &Wish) -> Seat {
         let mut memory = lock(&self.memory);
         memory.tick += 1;
-        memory.loaded += 1;
+        memory.loads += 1;
         let keep_alive = wish.keep_alive.unwrap_or(KEEP_ALIVE);
         let runner = Runner {
             id: memory.tick,
@@ -309,13 +309,13 @@ impl Engine {
     /// One request is in hand, `queue_max` may stand behind it.
     fn line_up(self: &Arc<Engine>) -> Result<Counted, Busy> {
         let mut memory = lock(&self.memory);
-        if self.limits.queue_max < memory.loads {
+        if self.limits.queue_max < memory.loading {
             return Err(Busy);
         }
-        memory.loads += 1;
+        memory.loading += 1;
         Ok(Counted {
             engine: Arc::clone(self),
-            what: |m| &mut m.loads,
+            what: |m| &mut m.loading,
         })
     }
 

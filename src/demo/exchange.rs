@@ -9,9 +9,10 @@ use tokio::time::{Instant, sleep};
 
 use super::answer::{Act, Job, Said, Stats};
 use super::ask::refusal;
+use super::conn::Conn;
 use super::engine::{Turn, Wish};
 use super::fault::{Cut, Fault};
-use super::http::{self, Answer, Conn, Framing, Head};
+use super::http::{self, Answer, Framing, Head};
 use super::ollama::DIED;
 use super::routes::route;
 use super::seen::Ticket;

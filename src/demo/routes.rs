@@ -8,11 +8,10 @@ use serde_json::Value;
 
 use super::answer::Act;
 use super::ask::{Ask, Call};
-use super::fault::Fault;
+use super::control::demo;
 use super::http::{Answer, BARE_JSON, Framing, Head, JSON, TEXT, lock};
 use super::json::{decode, field, quote};
 use super::library;
-use super::seen::Outcome;
 use super::{Kind, Shared, ollama, openai};
 
 /// Lists of more bytes than this go out in chunks, as Go's buffer decides.
@@ -24,11 +23,16 @@ pub(super) fn route(shared: &Arc<Shared>, head: &Head, body: &Bytes) -> Act {
     if path.starts_with("/demo/") {
         return Act::Say(demo(shared, head, body));
     }
-    if let Some(refused) = refuse_stranger(head) {
+    let kind = shared.settings.kind;
+    if kind == Kind::Ollama
+        && let Some(refused) = refuse_stranger(head)
+    {
         return Act::Say(refused);
     }
+    let is_spoken = kind == Kind::Ollama || !path.starts_with("/api/");
     if let Some(call) = call(path)
         && head.method == "POST"
+        && is_spoken
     {
         let models = lock(&shared.models).clone();
         return Ask {
@@ -40,7 +44,7 @@ pub(super) fn route(shared: &Arc<Shared>, head: &Head, body: &Bytes) -> Act {
         }
         .read();
     }
-    let answer = match shared.settings.kind {
+    let answer = match kind {
         Kind::Ollama => ollama_page(shared, head, body),
         Kind::OpenAi => llama_cpp_page(shared, head),
     };
@@ -360,70 +364,4 @@ fn refuse_stranger(head: &Head) -> Option<Answer> {
         }
     });
     (!host_is_ours || !origin_is_ours).then(|| Answer::empty(403))
-}
-
-/// The simulator's own pages, for people at a terminal.
-fn demo(shared: &Shared, head: &Head, body: &Bytes) -> Answer {
-    match (head.method.as_str(), head.path()) {
-        ("POST", "/demo/fault") => set_fault(shared, body),
-        ("DELETE", "/demo/fault") => {
-            shared.set_fault(None);
-            Answer::empty(204).framed(Framing::Nothing)
-        }
-        ("GET", "/demo/seen") => Answer::new(200, JSON, seen(shared)).framed(Framing::Chunked),
-        _ => Answer::new(
-            404,
-            TEXT,
-            "GET /demo/seen, POST or DELETE /demo/fault".to_owned(),
-        ),
-    }
-}
-
-fn set_fault(shared: &Shared, body: &Bytes) -> Answer {
-    #[derive(serde::Deserialize)]
-    struct Order {
-        #[serde(flatten)]
-        fault: Fault,
-        times: Option<usize>,
-    }
-    match serde_json::from_slice::<Order>(body) {
-        Ok(order) => {
-            shared.set_fault(Some((order.fault, order.times)));
-            Answer::empty(204).framed(Framing::Nothing)
-        }
-        Err(e) => ollama::error(
-            400,
-            &format!("not a fault: {e}; try {{\"fault\":\"rst_after\",\"after\":3,\"times\":1}}"),
-        ),
-    }
-}
-
-fn seen(shared: &Shared) -> String {
-    let seen = shared.journal.all();
-    let items = seen.iter().map(|s| {
-        let outcome = match s.outcome {
-            Outcome::Running => "running",
-            Outcome::Finished => "finished",
-            Outcome::Cancelled => "cancelled",
-        };
-        let headers: Vec<String> = s
-            .headers
-            .iter()
-            .map(|(name, value)| format!("[{},{}]", quote(name), quote(value)))
-            .collect();
-        format!(
-            "{{\"method\":{},\"path\":{},\"headers\":[{}],\"body_bytes\":{},\"reused\":{},\"outcome\":\"{outcome}\"}}",
-            quote(&s.method),
-            quote(&s.path),
-            headers.join(","),
-            s.body.len(),
-            s.reused
-        )
-    });
-    let items: Vec<String> = items.collect();
-    format!(
-        "{{\"node\":{},\"seen\":[{}]}}",
-        quote(&shared.settings.name),
-        items.join(",")
-    )
 }

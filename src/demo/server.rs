@@ -9,8 +9,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::Shared;
+use super::conn::Conn;
 use super::exchange::{Exchange, Next};
-use super::http::{Conn, lock};
+use super::http::lock;
 
 /// Rest after a failed accept, such as one without a free file descriptor.
 const ACCEPT_REST: Duration = Duration::from_millis(10);

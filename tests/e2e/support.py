@@ -40,8 +40,8 @@ def free_port():
 
 
 def binary():
-    """The arriero under test: ARRIERO_BIN, else what `cargo build --release` makes."""
-    if chosen := os.environ.get("ARRIERO_BIN"):
+    """The arriero under test: BIN_UNDER_TEST, else what `cargo build --release` makes."""
+    if chosen := os.environ.get("BIN_UNDER_TEST"):
         return str(pathlib.Path(chosen).resolve())
     subprocess.run(["cargo", "build", "--release", "--locked"], cwd=ROOT, check=True)
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
@@ -114,7 +114,7 @@ class Node(Process):
 
     def seen(self):
         """Every request the node received, with its outcome."""
-        return json.loads(get(f"{self.url}/demo/seen")[1])
+        return json.loads(get(f"{self.url}/demo/seen")[1])["seen"]
 
 
 class Engine(Process):
