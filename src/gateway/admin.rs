@@ -91,22 +91,25 @@ impl Gateway {
         metrics
             .draining
             .set(i64::from(self.lifecycle.is_draining()));
-        metrics.node_model_loaded.reset();
+        metrics.nodes.loaded.reset();
         for node in &view.nodes {
             let name = node.config.name.as_str();
             metrics
-                .node_in_flight
+                .nodes
+                .in_flight
                 .with_label_values(&[name])
                 .set(i64::from(node.in_flight()));
             metrics
-                .node_health
+                .nodes
+                .health
                 .with_label_values(&[name])
                 .set(i64::from(node.health.is_up()));
             for model in node.loaded.iter() {
                 metrics
-                    .node_model_loaded
+                    .nodes
+                    .loaded
                     .with_label_values(&[name, &*model.name])
-                    .set(1.0);
+                    .set(1);
             }
         }
         metrics.render()

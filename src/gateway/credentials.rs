@@ -1,7 +1,9 @@
 //! How a node is reached and what we show it to be let in: prepared once, used by traffic and probes alike.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use base64::Engine as _;
 use http::header::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
@@ -24,7 +26,11 @@ pub(super) struct NodeAccess {
     base_path: String,
     spells_loosely: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
+    /// The peer of the address that was used last.
+    known: ArcSwapOption<KnownPeer>,
 }
+
+type KnownPeer = ((SocketAddr, Timeouts), Arc<HttpPeer>);
 
 impl NodeAccess {
     /// # Errors
@@ -60,11 +66,26 @@ impl NodeAccess {
             base_path: url.base_path.clone(),
             spells_loosely: node.profile.listing == Listing::Ollama,
             headers,
+            known: ArcSwapOption::empty(),
         })
     }
 
-    /// The node at an address that was resolved before; `HttpPeer` itself would resolve names by blocking.
-    pub(super) fn peer(&self, addr: SocketAddr, timeouts: Timeouts) -> HttpPeer {
+    /// The node at an address that was resolved before; `HttpPeer` itself would resolve names by blocking. Built once per
+    /// address, since it is asked for on every request.
+    pub(super) fn peer(&self, addr: SocketAddr, timeouts: Timeouts) -> Arc<HttpPeer> {
+        if let Some(known) = &*self.known.load()
+            && known.0 == (addr, timeouts)
+        {
+            return known.1.clone();
+        }
+        let peer = Arc::new(self.build_peer(addr, timeouts));
+        self.known
+            .store(Some(Arc::new(((addr, timeouts), peer.clone()))));
+        peer
+    }
+
+    /// A peer for one exchange.
+    pub(super) fn build_peer(&self, addr: SocketAddr, timeouts: Timeouts) -> HttpPeer {
         let name = if self.tls {
             self.server_name.clone()
         } else {
@@ -109,7 +130,7 @@ impl NodeAccess {
 }
 
 /// How long the parts of an exchange may take on the connection.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Timeouts {
     pub(super) connect: std::time::Duration,
     /// Between two reads or writes.

@@ -12,8 +12,10 @@ use crate::telemetry::record::{EndBy, Phase};
 
 use super::Gateway;
 use super::client::{Client, Page, body_as_sent};
+use super::failure::Failed;
+use super::outgoing::{Asked, Outgoing};
 use super::proxy::Context;
-use super::upstream::{Failed, Outgoing};
+use super::relay::Served;
 
 impl Gateway {
     /// Serves a request, or leaves a `passage` in the context for Pingora's native streaming path.
@@ -39,52 +41,66 @@ impl Gateway {
             Serve::ByModel => (),
         }
 
+        let asked = self.understand(client, call, ctx).await?;
+        self.budget.earn();
+        self.ask_nodes(client, asked, ctx).await
+    }
+
+    /// Reads the body and takes from it what routing must know.
+    async fn understand(
+        &self,
+        client: &mut Client<'_>,
+        call: Call,
+        ctx: &mut Context,
+    ) -> Result<Asked, Fault> {
         ctx.record.phase = Phase::Body;
-        let body = client.read_body(&self.config.server).await?;
-        let body = body_as_sent(
-            body,
-            client.encoding(&call)?,
-            self.config.server.body_bytes_max,
-        )?;
+        let limits = &self.config.server;
+        let encoding = client.encoding(&call)?;
+        let body = client.read_body(limits).await?;
+        let body = body_as_sent(body, encoding, limits.body_bytes_max)?;
         let facts = dialect::facts(&call, &body)?;
         let key = ModelKey::parse(&facts.model)?;
         ctx.asked(&facts, self.fleet.view().holders(&key).map(|_| &key));
         refuse_cloud(&facts)?;
-        self.budget.earn();
+        Ok(Asked {
+            call,
+            facts,
+            key,
+            body,
+        })
+    }
 
+    /// Asks one node after the other until one answers, and relays its answer.
+    async fn ask_nodes(
+        &self,
+        client: &mut Client<'_>,
+        asked: Asked,
+        ctx: &mut Context,
+    ) -> Result<(), Fault> {
         let mut tried: Vec<NodeId> = Vec::new();
         let mut last: Option<Failed> = None;
         loop {
-            let ask = Ask {
-                model: &key,
-                operation: call.operation,
-                mount: call.mount,
-                node_index: call.node_index,
-                tried: &tried,
-            };
             ctx.record.phase = Phase::Queue;
-            let (route, lease) = match self.place(client, &ask, ctx).await {
+            let (route, lease) = match self.place(client, &asked.ask(&tried), ctx).await {
                 Ok(placed) => placed,
                 // Nobody is left to try: what the last node said is truer than what we could say.
                 Err(fault) => return self.give_up(client, last, fault, ctx).await,
             };
             ctx.record.phase = Phase::Wait;
             ctx.routed(&self.config.nodes[route.node.0].name, &route);
-            let outgoing = Outgoing::new(
-                client,
-                &call,
-                &facts,
-                &body,
-                &route,
-                &self.access[route.node.0],
-                ctx,
-            )?;
+            let access = &self.access[route.node.0];
+            let outgoing = Outgoing::new(client, &asked, &route, access, &ctx.record.request_id)?;
             match client.unless_gone(self.send(&route, &outgoing)).await? {
                 Ok(answer) => {
-                    // The body can't be sent again once an answer is on its way; it may be many megabytes.
-                    drop((outgoing, body, last));
                     ctx.record.phase = Phase::Stream;
-                    return self.relay(client, answer, &call, &route, lease, ctx).await;
+                    let served = Served {
+                        call: asked.call,
+                        route,
+                        lease,
+                    };
+                    // The body can't be sent again once an answer is on its way, and it may be many megabytes.
+                    drop((outgoing, asked.body, last));
+                    return self.relay(client, answer, served, ctx).await;
                 }
                 Err(failed) => {
                     drop(lease);
@@ -140,7 +156,7 @@ impl Gateway {
                 ctx.record.end_by = EndBy::Node;
                 ctx.record.status = declined.status;
                 ctx.record.fault = Some(format!("the node declined: {}", declined.gist()));
-                client.answer_declined(declined, &ctx.record).await
+                client.answer_declined(*declined, &ctx.record).await
             }
             Some(failed) => Err(failed.fault),
             None => Err(fault),
@@ -255,5 +271,14 @@ impl Context {
     }
 }
 
-/// The pieces of a body on its way to a node.
-pub(super) type Pieces = Vec<Bytes>;
+impl Asked {
+    fn ask<'a>(&'a self, tried: &'a [NodeId]) -> Ask<'a> {
+        Ask {
+            model: &self.key,
+            operation: self.call.operation,
+            mount: self.call.mount,
+            node_index: self.call.node_index,
+            tried,
+        }
+    }
+}

@@ -79,7 +79,7 @@ struct Open<'a, A>(&'a Guard<A>);
 impl<A> Drop for Open<'_, A> {
     fn drop(&mut self) {
         self.0.open.fetch_sub(1, Ordering::Relaxed);
-        self.0.metrics.connections.dec();
+        self.0.metrics.connections.open.dec();
     }
 }
 
@@ -91,11 +91,12 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guard<A> {
         shutdown: &ShutdownWatch,
     ) -> Option<Stream> {
         let open = self.open.fetch_add(1, Ordering::Relaxed);
-        self.metrics.connections.inc();
+        self.metrics.connections.open.inc();
         let _open = Open(self);
         if open >= self.connections_max {
             self.metrics
-                .connections_rejected
+                .connections
+                .rejected
                 .with_label_values(&["too_many"])
                 .inc();
             return None;
@@ -108,7 +109,9 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guard<A> {
         tokio::select! {
             stream = HEAD.scope(deadline.clone(), self.inner.process_new(stream, shutdown)) => stream,
             () = overdue(&deadline) => {
-                self.metrics.connections_rejected.with_label_values(&["header_timeout"]).inc();
+                self.metrics
+                .connections
+                .rejected.with_label_values(&["header_timeout"]).inc();
                 None
             }
         }

@@ -14,7 +14,11 @@ mod head;
 
 mod place;
 
+mod outgoing;
+
 mod upstream;
+
+mod failure;
 
 mod relay;
 

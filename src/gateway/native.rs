@@ -14,10 +14,10 @@ use crate::telemetry::record::Phase;
 use super::Gateway;
 use super::client::Client;
 use super::credentials::Timeouts;
+use super::failure::plain;
 use super::head;
 use super::proxy::Context;
 use super::relay::ServedBy;
-use super::upstream::plain;
 
 /// A request on its way through Pingora's own machinery.
 pub(super) struct Passage {
@@ -108,9 +108,8 @@ impl Gateway {
             connect: self.config.proxy.connection_timeout,
             read: self.config.proxy.read_timeout,
         };
-        Ok(Box::new(
-            self.access[passage.route.node.0].peer(addr, timeouts),
-        ))
+        let peer = self.access[passage.route.node.0].peer(addr, timeouts);
+        Ok(Box::new(HttpPeer::clone(&peer)))
     }
 
     /// The same header discipline as on our own path; Pingora has dealt with hop-by-hop headers and framing.
@@ -180,7 +179,8 @@ impl Gateway {
         let name = &self.config.nodes[passage.route.node.0].name;
         let message = format!("node `{name}` failed: {}", plain(error));
         self.metrics
-            .node_errors
+            .nodes
+            .errors
             .with_label_values(&[name, "native"])
             .inc();
         self.observe(

@@ -49,7 +49,7 @@ impl Drop for Place<'_> {
         self.gateway
             .waiting
             .with(|queue| queue.leave(self.model, self.ticket));
-        self.gateway.metrics.queue_depth.dec();
+        self.gateway.metrics.queue.depth.dec();
         // Whoever stood behind is next now and must look for itself.
         self.gateway.fleet.slot_freed().notify_waiters();
     }
@@ -79,11 +79,12 @@ impl Gateway {
         let entered = self.waiting.with(|queue| queue.enter(ask.model));
         let ticket = entered.inspect_err(|_| {
             self.metrics
-                .queue_rejected
+                .queue
+                .rejected
                 .with_label_values(&["full"])
                 .inc()
         })?;
-        self.metrics.queue_depth.inc();
+        self.metrics.queue.depth.inc();
         let _place = Place {
             gateway: self,
             model: ask.model,
@@ -100,7 +101,8 @@ impl Gateway {
             }
             if timeout_at(deadline, freed).await.is_err() {
                 self.metrics
-                    .queue_rejected
+                    .queue
+                    .rejected
                     .with_label_values(&["late"])
                     .inc();
                 return Err(waited_too_long(self.config.proxy.queue.wait_max));

@@ -26,7 +26,7 @@ use crate::profile::Listing;
 
 use super::Gateway;
 use super::credentials::Timeouts;
-use super::upstream::plain;
+use super::failure::plain;
 
 /// Longest answer to a health probe that is read.
 const HEALTH_BYTES_MAX: usize = 64 * 1024;
@@ -278,7 +278,7 @@ impl Eye {
             .addr()
             .ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "not resolved yet"))?;
         let access = &self.gateway.access[self.node.0];
-        let peer = access.peer(
+        let peer = access.build_peer(
             addr,
             Timeouts {
                 connect: limit,

@@ -11,8 +11,17 @@ use crate::telemetry::record::EndBy;
 
 use super::Gateway;
 use super::client::{Client, insert};
+use super::failure::Broken;
+use super::outgoing::client_head;
 use super::proxy::Context;
-use super::upstream::{Answer, Broken, Connection, client_head};
+use super::upstream::{Answer, Connection};
+
+/// What was decided for a request: the call, the node that serves it, and the slot it holds there.
+pub(super) struct Served {
+    pub(super) call: Call,
+    pub(super) route: Route,
+    pub(super) lease: Lease,
+}
 
 /// How the node's side ended.
 enum End {
@@ -31,11 +40,10 @@ impl Gateway {
         &self,
         client: &mut Client<'_>,
         answer: Answer,
-        call: &Call,
-        route: &Route,
-        lease: Lease,
+        served: Served,
         ctx: &mut Context,
     ) -> Result<(), Fault> {
+        let Served { call, route, lease } = served;
         ctx.record.first_byte = Some(ctx.elapsed());
         let framing = match answer.head.status.is_success() {
             true => Framing::of(
@@ -52,7 +60,7 @@ impl Gateway {
             meter: Meter::new(call.operation, framing),
             bytes: 0,
         };
-        self.write_answer_head(client, &answer.head, call, route, ctx)
+        self.write_answer_head(client, &answer.head, &call, &route, ctx)
             .await?;
         let deadline = self
             .config
@@ -64,7 +72,7 @@ impl Gateway {
         drop(lease);
         ctx.record.usage = stream.meter.usage();
         let end = pumped?;
-        let Some(fault) = self.verdict_on_end(&end, &mut stream, route, framing) else {
+        let Some(fault) = self.verdict_on_end(&end, &mut stream, &route, framing) else {
             client.write(Bytes::new(), true).await?;
             if matches!(end, End::Clean) {
                 self.reuse(stream.node).await;
@@ -73,7 +81,7 @@ impl Gateway {
             return Ok(());
         };
         drop(stream.node);
-        Err(fault.tell(client, call, framing, &stream.meter).await)
+        Err(fault.tell(client, &call, framing, &stream.meter).await)
     }
 
     async fn write_answer_head(
@@ -186,7 +194,8 @@ impl Gateway {
         let name = &self.config.nodes[route.node.0].name;
         let failed = |kind: &'static str, why: String, told: bool| {
             self.metrics
-                .node_errors
+                .nodes
+                .errors
                 .with_label_values(&[name, kind])
                 .inc();
             self.observe(route.node, Observation::Traffic(Err(why.clone())));

@@ -4,8 +4,8 @@
 //! client cannot mint series.
 
 use prometheus::{
-    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
 };
 
 use super::record::{EndBy, Record};
@@ -13,24 +13,44 @@ use super::record::{EndBy, Record};
 /// All metrics of one gateway.
 pub struct Metrics {
     registry: Registry,
-    requests: IntCounterVec,
+    requests: Requests,
+    pub connections: Connections,
+    pub queue: Queue,
+    pub nodes: Nodes,
+    pub retries: IntCounterVec,
+    pub in_flight: IntGauge,
+    pub draining: IntGauge,
+}
+
+/// What became of requests; told by their records alone.
+struct Requests {
+    ended: IntCounterVec,
     duration: HistogramVec,
     first_byte: HistogramVec,
     tokens: IntCounterVec,
     client_aborts: IntCounterVec,
-    pub retries: IntCounterVec,
-    pub node_requests: IntCounterVec,
-    pub node_errors: IntCounterVec,
-    pub connections_rejected: IntCounterVec,
-    pub connections: IntGauge,
-    pub in_flight: IntGauge,
-    pub queue_depth: IntGauge,
-    pub queue_rejected: IntCounterVec,
     queue_wait: HistogramVec,
-    pub node_in_flight: IntGaugeVec,
-    pub node_health: IntGaugeVec,
-    pub node_model_loaded: GaugeVec,
-    pub draining: IntGauge,
+}
+
+/// The clients' connections.
+pub struct Connections {
+    pub open: IntGauge,
+    pub rejected: IntCounterVec,
+}
+
+/// Requests that wait for a slot.
+pub struct Queue {
+    pub depth: IntGauge,
+    pub rejected: IntCounterVec,
+}
+
+/// The nodes as seen from here.
+pub struct Nodes {
+    pub answers: IntCounterVec,
+    pub errors: IntCounterVec,
+    pub in_flight: IntGaugeVec,
+    pub health: IntGaugeVec,
+    pub loaded: IntGaugeVec,
 }
 
 /// Seconds; long at the top, since a cold model takes minutes.
@@ -49,94 +69,52 @@ impl Metrics {
     pub fn new() -> Result<Metrics, prometheus::Error> {
         let registry = Registry::new();
         let declare = Declare(&registry);
-        let metrics = Metrics {
-            requests: declare.counter(
-                "http_requests_total",
-                "Requests by how they ended",
-                &["call", "code", "end_by"],
-            )?,
-            duration: declare.histogram(
-                "http_request_duration_seconds",
-                "Whole exchange",
-                &["call"],
-                DURATION_BUCKETS,
-            )?,
-            first_byte: declare.histogram(
-                "time_to_first_byte_seconds",
-                "From the request's head to the node's first body byte",
-                &["model"],
-                FIRST_BYTE_BUCKETS,
-            )?,
-            tokens: declare.counter(
-                "tokens_total",
-                "Tokens as the nodes counted them",
-                &["model", "direction"],
-            )?,
-            client_aborts: declare.counter(
-                "client_aborts_total",
-                "Clients that left, by phase",
-                &["phase"],
-            )?,
-            retries: declare.counter(
-                "retries_total",
-                "Attempts at another node, by reason",
-                &["reason"],
-            )?,
-            node_requests: declare.counter(
-                "upstream_requests_total",
-                "Answers of nodes by status",
-                &["node", "code"],
-            )?,
-            node_errors: declare.counter(
-                "upstream_errors_total",
-                "Failures of nodes by kind",
-                &["node", "kind"],
-            )?,
-            connections_rejected: declare.counter(
-                "connections_rejected_total",
-                "Client connections closed",
-                &["reason"],
-            )?,
-            connections: declare.gauge("active_connections", "Open client connections")?,
-            in_flight: declare.gauge("active_requests", "Requests in work")?,
-            queue_depth: declare.gauge("queue_depth", "Requests waiting for a slot")?,
-            queue_rejected: declare.counter(
-                "queue_rejected_total",
-                "Requests not queued or queued too long",
-                &["reason"],
-            )?,
-            queue_wait: declare.histogram(
-                "queue_wait_seconds",
-                "Time in the queue",
-                &["model"],
-                FIRST_BYTE_BUCKETS,
-            )?,
-            node_in_flight: declare.gauges(
-                "upstream_inflight",
-                "Slots taken by this gateway",
-                &["node"],
-            )?,
-            node_health: declare.gauges("upstream_health", "1 up, 0 down or unknown", &["node"])?,
-            node_model_loaded: declare.loaded()?,
-            draining: declare.gauge("draining", "1 from SIGTERM on")?,
-            registry: registry.clone(),
-        };
         let info = declare.gauges("build_info", "The running version", &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        Ok(metrics)
+        let retries = "Attempts at another node, by reason";
+        Ok(Metrics {
+            requests: Requests::declare(&declare)?,
+            connections: Connections {
+                open: declare.gauge("active_connections", "Open client connections")?,
+                rejected: declare.counter(
+                    "connections_rejected_total",
+                    "Closed by us",
+                    &["reason"],
+                )?,
+            },
+            queue: Queue {
+                depth: declare.gauge("queue_depth", "Requests waiting for a slot")?,
+                rejected: declare.counter(
+                    "queue_rejected_total",
+                    "Not queued, or too long",
+                    &["reason"],
+                )?,
+            },
+            nodes: Nodes::declare(&declare)?,
+            retries: declare.counter("retries_total", retries, &["reason"])?,
+            in_flight: declare.gauge("active_requests", "Requests in work")?,
+            draining: declare.gauge("draining", "1 from SIGTERM on")?,
+            registry: registry.clone(),
+        })
     }
 
     /// Counts a finished request.
     pub fn record(&self, record: &Record) {
+        let requests = &self.requests;
         let call = record.operation.map_or("none", operation_label);
         let code = record.status.to_string();
         let seconds = record.duration.as_secs_f64();
-        self.requests
+        requests
+            .ended
             .with_label_values(&[call, &code, record.end_by.as_str()])
             .inc();
-        self.duration.with_label_values(&[call]).observe(seconds);
+        requests
+            .duration
+            .with_label_values(&[call])
+            .observe(seconds);
         if record.end_by == EndBy::Client {
-            self.client_aborts
+            requests
+                .client_aborts
                 .with_label_values(&[record.phase.as_str()])
                 .inc();
         }
@@ -145,12 +123,14 @@ impl Metrics {
         }
         let model = record.model_label.as_deref().unwrap_or("other");
         if let Some(first) = record.first_byte {
-            self.first_byte
+            requests
+                .first_byte
                 .with_label_values(&[model])
                 .observe(first.as_secs_f64());
         }
         if !record.queue.is_zero() {
-            self.queue_wait
+            requests
+                .queue_wait
                 .with_label_values(&[model])
                 .observe(record.queue.as_secs_f64());
         }
@@ -158,7 +138,8 @@ impl Metrics {
             ("in", record.usage.tokens_in),
             ("out", record.usage.tokens_out),
         ] {
-            self.tokens
+            requests
+                .tokens
                 .with_label_values(&[model, direction])
                 .inc_by(count.unwrap_or(0));
         }
@@ -172,6 +153,69 @@ impl Metrics {
             log::error!("metrics can't be written: {error}");
         }
         text
+    }
+}
+
+impl Requests {
+    fn declare(declare: &Declare<'_>) -> Result<Requests, prometheus::Error> {
+        let ended = ["call", "code", "end_by"];
+        let first_byte = "From the request's head to the node's first body byte";
+        Ok(Requests {
+            ended: declare.counter("http_requests_total", "Requests by how they ended", &ended)?,
+            duration: declare.histogram(
+                "http_request_duration_seconds",
+                "Whole exchange",
+                "call",
+                DURATION_BUCKETS,
+            )?,
+            first_byte: declare.histogram(
+                "time_to_first_byte_seconds",
+                first_byte,
+                "model",
+                FIRST_BYTE_BUCKETS,
+            )?,
+            tokens: declare.counter(
+                "tokens_total",
+                "As the nodes counted them",
+                &["model", "direction"],
+            )?,
+            client_aborts: declare.counter(
+                "client_aborts_total",
+                "Clients that left",
+                &["phase"],
+            )?,
+            queue_wait: declare.histogram(
+                "queue_wait_seconds",
+                "Time in the queue",
+                "model",
+                FIRST_BYTE_BUCKETS,
+            )?,
+        })
+    }
+}
+
+impl Nodes {
+    fn declare(declare: &Declare<'_>) -> Result<Nodes, prometheus::Error> {
+        let loaded = "1 for each model in a node's memory";
+        Ok(Nodes {
+            answers: declare.counter(
+                "upstream_requests_total",
+                "Answers by status",
+                &["node", "code"],
+            )?,
+            errors: declare.counter(
+                "upstream_errors_total",
+                "Failures by kind",
+                &["node", "kind"],
+            )?,
+            in_flight: declare.gauges(
+                "upstream_inflight",
+                "Slots taken by this gateway",
+                &["node"],
+            )?,
+            health: declare.gauges("upstream_health", "1 up, 0 down or unknown", &["node"])?,
+            loaded: declare.gauges("upstream_model_loaded", loaded, &["node", "model"])?,
+        })
     }
 }
 
@@ -207,27 +251,17 @@ impl Declare<'_> {
         Ok(gauge)
     }
 
-    fn loaded(&self) -> Result<GaugeVec, prometheus::Error> {
-        let help = "1 for each model in a node's memory";
-        let gauge = GaugeVec::new(
-            Opts::new("upstream_model_loaded", help).namespace("arriero"),
-            &["node", "model"],
-        )?;
-        self.0.register(Box::new(gauge.clone()))?;
-        Ok(gauge)
-    }
-
     fn histogram(
         &self,
         name: &str,
         help: &str,
-        labels: &[&str],
+        label: &str,
         buckets: &[f64],
     ) -> Result<HistogramVec, prometheus::Error> {
         let opts = HistogramOpts::new(name, help)
             .namespace("arriero")
             .buckets(buckets.to_vec());
-        let histogram = HistogramVec::new(opts, labels)?;
+        let histogram = HistogramVec::new(opts, &[label])?;
         self.0.register(Box::new(histogram.clone()))?;
         Ok(histogram)
     }

@@ -1,0 +1,140 @@
+//! Why an attempt at a node failed before the client saw anything, and what that allows.
+
+use bytes::Bytes;
+use pingora::http::ResponseHeader;
+use pingora::{Error, ErrorType};
+
+use crate::error::{Fault, Kind};
+
+/// A failed attempt.
+pub(super) struct Failed {
+    pub(super) fault: Fault,
+    /// Label of `retries_total` and `upstream_errors_total`.
+    pub(super) reason: &'static str,
+    /// The node may have begun to generate, so a retry may double the work: it costs budget.
+    pub(super) may_have_run: bool,
+    /// Whether the node's health suffers; a busy node is not a sick one.
+    pub(super) blames_node: bool,
+    /// What the node said, if it answered.
+    pub(super) declined: Option<Box<Declined>>,
+}
+
+/// An answer that asks to go elsewhere (503, 429, a failed runner), whole.
+pub(super) struct Declined {
+    pub(super) status: u16,
+    pub(super) head: ResponseHeader,
+    pub(super) body: Bytes,
+}
+
+/// How a stream broke.
+#[derive(Debug)]
+pub(super) enum Broken {
+    Silent,
+    Cut(String),
+}
+
+impl Failed {
+    fn new(kind: Kind, message: String, reason: &'static str) -> Failed {
+        Failed {
+            fault: Fault::new(kind, message),
+            reason,
+            may_have_run: true,
+            blames_node: true,
+            declined: None,
+        }
+    }
+
+    /// Nothing reached the node.
+    pub(super) fn before_sending(name: &str, why: &str) -> Failed {
+        let message = format!("node `{name}` can't be reached: {why}");
+        Failed {
+            may_have_run: false,
+            ..Failed::new(Kind::NodeFailed, message, "connect")
+        }
+    }
+
+    /// The request went out, at least in part, and no whole answer began.
+    pub(super) fn after_sending(name: &str, error: &Error) -> Failed {
+        let why = plain(error);
+        match error.etype() {
+            ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failed::new(
+                Kind::NodeSilent,
+                format!("node `{name}` did not answer: {why}"),
+                "silent",
+            ),
+            _ => Failed::new(
+                Kind::NodeFailed,
+                format!("node `{name}` broke off before its answer: {why}"),
+                "broke_off",
+            ),
+        }
+    }
+
+    /// The deadline for the first byte passed; `key` is the configuration's name for it.
+    pub(super) fn silent(name: &str, limit: std::time::Duration, key: &str) -> Failed {
+        let message = format!(
+            "node `{name}` sent no byte within {} s (proxy.{key})",
+            limit.as_secs_f32()
+        );
+        Failed::new(Kind::NodeSilent, message, "silent")
+    }
+
+    /// The node answered that it will not, or cannot, serve this.
+    pub(super) fn declined(
+        name: &str,
+        reason: &'static str,
+        blames_node: bool,
+        declined: Declined,
+    ) -> Failed {
+        let message = format!("node `{name}` answered {}", declined.gist());
+        // A status that HTTP does not know is nothing to pass on.
+        let known = (200..=599).contains(&declined.status);
+        Failed {
+            may_have_run: false,
+            blames_node,
+            declined: known.then(|| Box::new(declined)),
+            ..Failed::new(Kind::NodeFailed, message, reason)
+        }
+    }
+}
+
+/// A request that we could not build; no other node would fare better.
+impl From<Fault> for Failed {
+    fn from(fault: Fault) -> Failed {
+        Failed {
+            fault,
+            reason: "internal",
+            may_have_run: false,
+            blames_node: false,
+            declined: None,
+        }
+    }
+}
+
+impl Declined {
+    /// The start of what the node said, for the log.
+    pub(super) fn gist(&self) -> String {
+        let start = &self.body[..self.body.len().min(200)];
+        let text = String::from_utf8_lossy(start);
+        format!("{} {}", self.status, text.trim())
+    }
+}
+
+/// An error of Pingora's in a few words, without addresses and source positions.
+pub(super) fn plain(error: &Error) -> String {
+    use ErrorType as E;
+    let words = match error.etype() {
+        E::ConnectRefused => "connection refused",
+        E::ConnectTimedout => "no connection within proxy.connection_timeout",
+        E::ConnectNoRoute => "no route to it",
+        E::ConnectionClosed => "it closed the connection",
+        E::ReadError => "the connection was reset",
+        E::WriteError => "the connection was closed while the request was sent",
+        E::ReadTimedout => "it was silent too long",
+        E::WriteTimedout => "it stopped reading the request",
+        E::InvalidHTTPHeader | E::H1Error => "its answer is not HTTP",
+        E::InvalidCert => "its certificate is not trusted",
+        other => other.as_str(),
+    };
+    words.to_owned()
+}

@@ -1,0 +1,84 @@
+//! A request as it goes to a node, built from scratch, and the head of an answer as it goes to a client.
+
+use bytes::Bytes;
+use http::Method;
+use pingora::http::{RequestHeader, ResponseHeader};
+
+use crate::dialect::{Call, Facts, splice};
+use crate::error::Fault;
+use crate::model::ModelKey;
+use crate::routing::Route;
+
+use super::client::{Client, broken};
+use super::credentials::NodeAccess;
+use super::head;
+
+/// A request whose body was read and understood: what every attempt starts from.
+pub(super) struct Asked {
+    pub(super) call: Call,
+    pub(super) facts: Facts,
+    pub(super) key: ModelKey,
+    pub(super) body: Bytes,
+}
+
+/// A request for one node.
+pub(super) struct Outgoing {
+    pub(super) head: RequestHeader,
+    pub(super) body: Vec<Bytes>,
+}
+
+impl Outgoing {
+    /// Only listed headers cross, the framing is ours, and the body is the client's bytes but for the model's name where the
+    /// node spells it differently.
+    pub(super) fn new(
+        client: &Client<'_>,
+        asked: &Asked,
+        route: &Route,
+        access: &NodeAccess,
+        request_id: &str,
+    ) -> Result<Outgoing, Fault> {
+        let path = access.path(&asked.call.node_path, client.query());
+        let mut head =
+            RequestHeader::build(Method::POST, path.as_bytes(), Some(16)).map_err(broken)?;
+        let nominated = head::nominated(client.headers());
+        for (name, value) in client.headers() {
+            let ours = matches!(name.as_str(), "content-type" | "content-encoding");
+            if !ours && head::reaches_node(name) && !nominated.iter().any(|n| n == name.as_str()) {
+                let copied = head.append_header(name.clone(), value.clone());
+                copied.map_err(broken)?;
+            }
+        }
+        let body = pieces(asked, route, access);
+        let length: usize = body.iter().map(Bytes::len).sum();
+        let mut put = |name: &'static str, value: &str| head.insert_header(name, value);
+        // Bodies are JSON whatever the client said: `curl -d` says it is a form.
+        put("Content-Type", "application/json").map_err(broken)?;
+        put("Content-Length", &length.to_string()).map_err(broken)?;
+        put("X-Request-Id", request_id).map_err(broken)?;
+        access.sign(&mut head)?;
+        Ok(Outgoing { head, body })
+    }
+}
+
+/// The body with the node's own spelling of the model. Ollama compares names loosely and echoes the asked one, so there the
+/// client's bytes stay as they are.
+fn pieces(asked: &Asked, route: &Route, access: &NodeAccess) -> Vec<Bytes> {
+    if access.spells_loosely() || *route.spelled == *asked.facts.model {
+        return vec![asked.body.clone()];
+    }
+    let name = splice::json_string(&route.spelled);
+    splice::splice(&asked.body, &[(asked.facts.model_span.clone(), name)])
+}
+
+/// The head of a node's answer as a client may see it, without its framing.
+pub(super) fn client_head(from: &ResponseHeader) -> Result<ResponseHeader, Fault> {
+    let mut head = ResponseHeader::build(from.status, Some(16)).map_err(broken)?;
+    let nominated = head::nominated(&from.headers);
+    for (name, value) in &from.headers {
+        if head::reaches_client(name) && !nominated.iter().any(|n| n == name.as_str()) {
+            head.append_header(name.clone(), value.clone())
+                .map_err(broken)?;
+        }
+    }
+    Ok(head)
+}
