@@ -8,7 +8,7 @@ use arriero::demo;
 
 use crate::support::client::{Raw, request};
 use crate::support::herd::{herd_of, shared};
-use crate::support::{Herd, within};
+use crate::support::{Herd, spawn, within};
 
 const CHAT: &str = r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}]}"#;
 
@@ -29,7 +29,7 @@ async fn killed_while_idle_the_next_thousand_requests_have_no_error() {
     herd.nodes[1].kill();
     let clients = (0..10).map(|_| {
         let herd = herd.clone();
-        tokio::spawn(async move {
+        spawn(async move {
             let mut raw = Raw::open(herd.addr()).await;
             for _ in 0..100 {
                 raw.send(request("POST", "/api/chat", CHAT)).await;
@@ -88,7 +88,7 @@ async fn killed_under_load_whole_or_reported_as_cut_and_nothing_else() {
     herd.nodes.iter().for_each(|node| node.pause_after(10));
     let clients = (0..90).map(|_| {
         let (herd, begun, whole, cut) = (herd.clone(), begun.clone(), whole.clone(), cut.clone());
-        tokio::spawn(async move {
+        spawn(async move {
             let mut raw = herd.begin("/api/chat", CHAT).await;
             assert_eq!(raw.head().await.expect("a head").0, 200);
             let mut body = raw
@@ -152,7 +152,7 @@ async fn killed_before_any_first_byte_nobody_gets_an_error() {
     herd.nodes.iter().for_each(|node| node.pause_after(0));
     let clients = (0..60).map(|_| {
         let herd = herd.clone();
-        tokio::spawn(async move { herd.post("/api/chat", CHAT).await.is(200).complete })
+        spawn(async move { herd.post("/api/chat", CHAT).await.is(200).complete })
     });
     let clients: Vec<_> = clients.collect();
     within("all to wait for their first byte", async {

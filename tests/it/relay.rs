@@ -15,6 +15,47 @@ fn llama() -> demo::NodeBuilder {
 
 const CHAT: &str = r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}]}"#;
 
+/// Every call that a node serves, with a body for it.
+const CALLS: &[(&str, &str)] = &[
+    ("/api/chat", CHAT),
+    (
+        "/api/chat",
+        r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}],"stream":false}"#,
+    ),
+    ("/api/generate", r#"{"model":"llama3","prompt":"hi"}"#),
+    (
+        "/api/embed",
+        r#"{"model":"nomic-embed-text","input":["a","b"]}"#,
+    ),
+    (
+        "/api/embeddings",
+        r#"{"model":"nomic-embed-text","prompt":"a"}"#,
+    ),
+    ("/api/show", r#"{"model":"llama3"}"#),
+    ("/v1/chat/completions", CHAT),
+    (
+        "/v1/chat/completions",
+        r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}],"stream":true}"#,
+    ),
+    (
+        "/v1/completions",
+        r#"{"model":"llama3","prompt":"hi","stream":true}"#,
+    ),
+    (
+        "/v1/embeddings",
+        r#"{"model":"nomic-embed-text","input":"a"}"#,
+    ),
+    (
+        "/v1/messages",
+        r#"{"model":"llama3","max_tokens":5,"messages":[{"role":"user","content":"hi"}]}"#,
+    ),
+    (
+        "/v1/messages",
+        r#"{"model":"llama3","max_tokens":5,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#,
+    ),
+    ("/v1/responses", r#"{"model":"llama3","input":"hi"}"#),
+];
+
 /// Digits and spellings of the answer that differ from call to call are taken out.
 fn steady(text: &str) -> String {
     let mut value = String::new();
@@ -51,46 +92,7 @@ fn steady(text: &str) -> String {
 #[tokio::test]
 async fn every_call_passes_through_as_the_node_answers_it() {
     let herd = herd(vec![llama()], "").await;
-    let calls = [
-        ("/api/chat", CHAT),
-        (
-            "/api/chat",
-            r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}],"stream":false}"#,
-        ),
-        ("/api/generate", r#"{"model":"llama3","prompt":"hi"}"#),
-        (
-            "/api/embed",
-            r#"{"model":"nomic-embed-text","input":["a","b"]}"#,
-        ),
-        (
-            "/api/embeddings",
-            r#"{"model":"nomic-embed-text","prompt":"a"}"#,
-        ),
-        ("/api/show", r#"{"model":"llama3"}"#),
-        ("/v1/chat/completions", CHAT),
-        (
-            "/v1/chat/completions",
-            r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}],"stream":true}"#,
-        ),
-        (
-            "/v1/completions",
-            r#"{"model":"llama3","prompt":"hi","stream":true}"#,
-        ),
-        (
-            "/v1/embeddings",
-            r#"{"model":"nomic-embed-text","input":"a"}"#,
-        ),
-        (
-            "/v1/messages",
-            r#"{"model":"llama3","max_tokens":5,"messages":[{"role":"user","content":"hi"}]}"#,
-        ),
-        (
-            "/v1/messages",
-            r#"{"model":"llama3","max_tokens":5,"stream":true,"messages":[{"role":"user","content":"hi"}]}"#,
-        ),
-        ("/v1/responses", r#"{"model":"llama3","input":"hi"}"#),
-    ];
-    for (path, body) in calls {
+    for &(path, body) in CALLS {
         let direct = post(herd.nodes[0].addr(), path, body).await;
         let through = herd.post(path, body).await;
         assert_eq!(through.status, direct.status, "{path}");

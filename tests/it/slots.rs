@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use arriero::demo;
 
 use crate::support::herd::{herd_of, shared};
-use crate::support::{Herd, herd, within};
+use crate::support::{Herd, herd, spawn, within};
 
 const CHAT: &str = r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}]}"#;
 
@@ -178,7 +178,7 @@ async fn a_hundred_at_once_never_exceed_the_slots() {
     );
     let watch = {
         let herd = herd.clone();
-        tokio::spawn(async move {
+        spawn(async move {
             let mut peak = BTreeMap::new();
             loop {
                 for (at, node) in herd.nodes.iter().enumerate() {
@@ -198,7 +198,7 @@ async fn a_hundred_at_once_never_exceed_the_slots() {
     };
     let all = (0..100).map(|_| {
         let herd = herd.clone();
-        tokio::spawn(async move { herd.post("/api/chat", CHAT).await.is(200).complete })
+        spawn(async move { herd.post("/api/chat", CHAT).await.is(200).complete })
     });
     for done in all.collect::<Vec<_>>() {
         assert!(within("a reply", done).await.expect("no panic"));

@@ -24,3 +24,14 @@ pub(crate) fn within<T>(what: &str, work: impl Future<Output = T>) -> impl Futur
         }
     }
 }
+
+/// A task of the test's own; the test awaits it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the test that spawns it joins it"
+)]
+pub(crate) fn spawn<T: Send + 'static>(
+    task: impl Future<Output = T> + Send + 'static,
+) -> tokio::task::JoinHandle<T> {
+    tokio::spawn(task)
+}
