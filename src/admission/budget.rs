@@ -9,8 +9,6 @@ const RETRY: u64 = 100;
 const FLOOR_PER_SECOND: u64 = 10;
 /// What can be saved up: enough for every request in flight on a node that dies under load.
 const SAVED_MAX: u64 = 1000 * RETRY;
-/// What a new gateway starts with: ten seconds of the floor.
-const SAVED_AT_START: u64 = 10 * FLOOR_PER_SECOND * RETRY;
 
 /// A purse that requests fill and retries empty.
 #[derive(Debug)]
@@ -30,7 +28,7 @@ impl RetryBudget {
     /// `percent`: retries allowed per hundred requests.
     pub fn new(percent: u32) -> RetryBudget {
         let purse = Purse {
-            saved: SAVED_AT_START,
+            saved: SAVED_MAX,
             filled_at: Duration::ZERO,
         };
         RetryBudget {
@@ -49,7 +47,7 @@ impl RetryBudget {
     pub fn spend(&self, now: Duration) -> bool {
         let mut purse = self.lock();
         let idle_ms = now.saturating_sub(purse.filled_at).as_millis() as u64;
-        purse.filled_at = now.max(purse.filled_at);
+        purse.filled_at += Duration::from_millis(idle_ms); // the rest of a millisecond is not lost
         let floor = idle_ms.saturating_mul(FLOOR_PER_SECOND * RETRY) / 1000;
         purse.saved = purse.saved.saturating_add(floor).min(SAVED_MAX);
         let granted = RETRY <= purse.saved;
@@ -80,8 +78,8 @@ mod tests {
         let budget = RetryBudget::new(20);
         assert_eq!(
             spend_all(&budget, Duration::ZERO),
-            100,
-            "what a new gateway starts with"
+            1000,
+            "a new gateway starts with a full purse"
         );
         (0..50).for_each(|_| budget.earn());
         assert_eq!(

@@ -1,32 +1,32 @@
-//! Who waits and who goes next. Pure: the waiting itself is `gateway::queue`'s.
+//! Who waits and who goes next. Pure: the waiting itself is `gateway::place`'s.
 //!
-//! A bounded queue, first come first served per model: a later arrival for the same model never passes an earlier one,
-//! while requests for different models do not hold each other up.
+//! A bounded queue of lines, first come first served in each: a later arrival in a line never passes an earlier one, while lines
+//! do not hold each other up. Requests stand in one line when the same nodes could serve them (`L` says so).
 
 mod budget;
 
 pub use budget::RetryBudget;
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
 
 use crate::error::{Fault, Kind};
-use crate::model::ModelKey;
 
 /// A place in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(u64);
 
-/// Those who wait, in order of arrival per model.
+/// Those who wait, in order of arrival in each line.
 #[derive(Debug)]
-pub struct Queue {
+pub struct Queue<L> {
     length_max: usize,
     length: usize,
     issued: u64,
-    waiting: HashMap<ModelKey, VecDeque<Ticket>>,
+    waiting: HashMap<L, VecDeque<Ticket>>,
 }
 
-impl Queue {
-    pub fn new(length_max: usize) -> Queue {
+impl<L: Clone + Eq + Hash> Queue<L> {
+    pub fn new(length_max: usize) -> Queue<L> {
         Queue {
             length_max,
             length: 0,
@@ -47,7 +47,7 @@ impl Queue {
     ///
     /// # Errors
     /// 503 when the queue is full.
-    pub fn enter(&mut self, model: &ModelKey) -> Result<Ticket, Fault> {
+    pub fn enter(&mut self, line: &L) -> Result<Ticket, Fault> {
         if self.length >= self.length_max {
             let message = format!(
                 "every node that has this model is busy and {} requests wait already; try again shortly, add nodes, or raise \
@@ -60,32 +60,30 @@ impl Queue {
         self.issued += 1;
         let ticket = Ticket(self.issued);
         self.waiting
-            .entry(model.clone())
+            .entry(line.clone())
             .or_default()
             .push_back(ticket);
         Ok(ticket)
     }
 
-    /// Whether nobody for the same model came earlier. A request without a ticket comes after all who wait.
-    pub fn is_next(&self, model: &ModelKey, ticket: Option<Ticket>) -> bool {
-        self.waiting
-            .get(model)
-            .and_then(|line| line.front())
-            .is_none_or(|first| Some(*first) == ticket)
+    /// Whether nobody in the same line came earlier. A request without a ticket comes after all who wait.
+    pub fn is_next(&self, line: &L, ticket: Option<Ticket>) -> bool {
+        let first = self.waiting.get(line).and_then(VecDeque::front);
+        first.is_none_or(|first| Some(*first) == ticket)
     }
 
     /// Gives the place back, whether served or not. A ticket that is not in the queue changes nothing.
-    pub fn leave(&mut self, model: &ModelKey, ticket: Ticket) {
-        let Some(line) = self.waiting.get_mut(model) else {
+    pub fn leave(&mut self, line: &L, ticket: Ticket) {
+        let Some(waiting) = self.waiting.get_mut(line) else {
             return;
         };
-        let Some(at) = line.iter().position(|waiting| *waiting == ticket) else {
+        let Some(at) = waiting.iter().position(|known| *known == ticket) else {
             return;
         };
-        line.remove(at);
+        waiting.remove(at);
         self.length -= 1;
-        if line.is_empty() {
-            self.waiting.remove(model);
+        if waiting.is_empty() {
+            self.waiting.remove(line);
         }
     }
 }
@@ -95,13 +93,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn model(name: &str) -> ModelKey {
-        ModelKey::parse(name).unwrap()
-    }
-
     #[test]
-    fn first_come_first_served_per_model() {
-        let (llama, qwen) = (model("llama"), model("qwen"));
+    fn first_come_first_served_in_each_line() {
+        let (llama, qwen) = ("llama", "qwen");
         let mut queue = Queue::new(10);
         let first = queue.enter(&llama).unwrap();
         let second = queue.enter(&llama).unwrap();
@@ -111,7 +105,7 @@ mod tests {
             !queue.is_next(&llama, None),
             "a newcomer does not pass those who wait"
         );
-        assert!(queue.is_next(&qwen, None), "another model is another line");
+        assert!(queue.is_next(&qwen, None), "another line is another line");
         queue.leave(&llama, first);
         assert!(queue.is_next(&llama, Some(second)));
     }
@@ -119,15 +113,15 @@ mod tests {
     #[test]
     fn a_full_queue_says_so_with_retry_after() {
         let mut queue = Queue::new(1);
-        queue.enter(&model("a")).unwrap();
-        let fault = queue.enter(&model("b")).unwrap_err();
+        queue.enter(&"a").unwrap();
+        let fault = queue.enter(&"b").unwrap_err();
         assert_eq!(fault.kind, Kind::Unavailable { retry_after_s: 5 });
     }
 
     proptest! {
         #[test]
         fn the_length_is_what_was_entered_less_what_left(steps in prop::collection::vec((0..3usize, any::<bool>()), 0..200)) {
-            let models = [model("a"), model("b"), model("c")];
+            let models = ["a", "b", "c"];
             let mut queue = Queue::new(20);
             let mut held: Vec<(usize, Ticket)> = Vec::new();
             for (which, enter) in steps {

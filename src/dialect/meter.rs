@@ -22,6 +22,17 @@ const TAIL_BYTES_MAX: usize = 8 << 10;
 /// An error text of a node that is worth a log line, in characters.
 const MESSAGE_CHARS_MAX: usize = 500;
 
+/// How the bytes of an answer's body ended, as far as HTTP tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Close {
+    /// As announced: the last chunk came, or all of Content-Length.
+    Framed,
+    /// The connection was closed and nothing had announced a length: the body may be whole or cut.
+    Unannounced,
+    /// Broken off.
+    Cut,
+}
+
 /// Observes one answer's body.
 #[derive(Debug)]
 pub struct Meter {
@@ -120,8 +131,9 @@ impl Meter {
         self.seen.usage
     }
 
-    /// Tells how the answer ended. `clean_end`: its HTTP framing ended as it should. Call it once, after the last byte.
-    pub fn finish(&mut self, clean_end: bool) -> Ending {
+    /// Tells how the answer ended. Call it once, after the last byte.
+    pub fn finish(&mut self, close: Close) -> Ending {
+        let clean_end = close != Close::Cut;
         let seen = &mut self.seen;
         let mut skipped = 0;
         match &mut self.body {
@@ -139,13 +151,19 @@ impl Meter {
             }
             Body::Whole(window) => {
                 seen.take_usage(window.usage());
-                seen.terminal = clean_end;
+                seen.terminal = match close {
+                    Close::Framed => true,
+                    Close::Unannounced => window.looks_whole(),
+                    Close::Cut => false,
+                };
             }
         }
         match (&seen.error, seen.terminal) {
             (Some(message), _) => Ending::ErrorTold(message.clone()),
             (None, true) => Ending::Complete,
-            (None, false) if !clean_end => Ending::Died("the node broke the answer off".to_owned()),
+            (None, false) if close != Close::Framed => {
+                Ending::Died("the node broke the answer off".to_owned())
+            }
             (None, false) if seen.died => Ending::Died("the node's runner stopped".to_owned()),
             // The terminal chunk may have been the one that was too long to look at.
             (None, false) if 0 < skipped => Ending::Complete,
@@ -318,6 +336,15 @@ impl Window {
             self.tail.drain(..old);
         }
         self.tail.extend_from_slice(rest);
+    }
+
+    /// Whether the document is whole JSON; of one too long to be kept only whether it ends as one may.
+    fn looks_whole(&self) -> bool {
+        if self.head.len() == self.bytes {
+            return serde_json::from_slice::<serde::de::IgnoredAny>(&self.head).is_ok();
+        }
+        let last = self.tail.iter().rfind(|byte| !byte.is_ascii_whitespace());
+        matches!(last, Some(b'}' | b']'))
     }
 
     /// What stands last wins: arguments of a tool call may hold members of the same name, but they come before.

@@ -22,7 +22,7 @@ pub mod refusal;
 
 pub use encoding::{Encoding, decode_zstd, encoding};
 pub use facts::facts;
-pub use meter::Meter;
+pub use meter::{Close, Meter};
 pub use recognize::{dialect_of, recognize};
 pub use refusal::Refusal;
 pub use verdict::{Verdict, counts_against_node, verdict};
@@ -79,7 +79,7 @@ pub enum Operation {
 }
 
 /// Where a call came in; decides which nodes may serve it and which extra headers the answer carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mount {
     /// `/`, `/ollama`, `/openai`, `/anthropic`: every node that can serve the call.
     All,

@@ -2,8 +2,8 @@
 
 use memchr::memmem;
 
-/// How much of an error's body is worth waiting for, in bytes; the texts below stand near its begin.
-pub const ERROR_BYTES_MAX: usize = 4 << 10;
+/// How much of an error's body is searched, in bytes; the texts below stand near its begin.
+const ERROR_BYTES_MAX: usize = 4 << 10;
 
 /// Texts of a 500 that is the client's doing: it would fail on every node.
 const CLIENT_ERRORS: &[&str] = &["must be of type", "invalid format:"];
@@ -36,14 +36,16 @@ pub enum Verdict {
     Retry(&'static str),
 }
 
-/// Whether [`verdict`] wants to see the begin of the body (up to [`ERROR_BYTES_MAX`]) of an answer with this status.
-pub fn needs_body(status: u16) -> bool {
+/// Whether the text of an answer with this status may tell more than the status.
+fn needs_body(status: u16) -> bool {
     (500..=599).contains(&status) && status != 501
 }
 
-/// Judges an answer by its status and, where [`needs_body`] says so, the begin of its body. `on_status` is `proxy.retry.on_status`.
+/// Judges an answer by its status and, for server errors, the begin of its body. `on_status` is `proxy.retry.on_status`.
 pub fn verdict(status: u16, body_prefix: &[u8], on_status: &[u16]) -> Verdict {
     match status {
+        // No client's credentials reach a node, so it is ours that are wrong; another node may have the right ones.
+        401 => Verdict::Retry("unauthorized"),
         200..=499 | 501 if !on_status.contains(&status) || status == 501 => Verdict::Relay,
         200..=599 => match cause(body_prefix) {
             Some(Cause::Client) => Verdict::Relay,
@@ -61,6 +63,7 @@ pub fn verdict(status: u16, body_prefix: &[u8], on_status: &[u16]) -> Verdict {
 /// must not take the node away from all others.
 pub fn counts_against_node(status: u16, body_prefix: &[u8]) -> bool {
     match status {
+        401 => true,
         200..=499 | 501 | 503 => false,
         502 | 504 => true,
         500..=599 => cause(body_prefix) == Some(Cause::Runner),

@@ -36,9 +36,12 @@ impl Client<'_> {
     }
 
     /// Puts every timeout on the connection, and notes what the record says of the head.
-    pub(super) fn set_limits(&mut self, limits: &Server, ctx: &mut Context) {
+    ///
+    /// While draining no connection is kept, so that its client finds another gateway for its next request.
+    pub(super) fn set_limits(&mut self, limits: &Server, draining: bool, ctx: &mut Context) {
+        let keepalive = (!draining).then(|| limits.idle_timeout.as_secs().max(1));
         let session = self.session.as_mut();
-        session.set_keepalive(Some(limits.idle_timeout.as_secs().max(1)));
+        session.set_keepalive(keepalive);
         if session.get_keepalive_reuses_remaining().is_none() {
             session.set_keepalive_reuses_remaining(Some(REQUESTS_PER_CONNECTION_MAX));
         }

@@ -14,6 +14,9 @@ use crate::error::{Fault, Kind};
 /// How long requests are still taken after SIGTERM, so that balancers can notice that readiness is off.
 pub(super) const LAG: Duration = Duration::from_secs(1);
 
+/// What the last answer's bytes get to leave the process: HTTP/2 writes them in a task of its own.
+const FLUSH: Duration = Duration::from_millis(50);
+
 /// Where the process is in its life, and how many requests it has in work.
 #[derive(Debug, Default)]
 pub struct Lifecycle {
@@ -109,7 +112,10 @@ impl ShutdownSignalWatch for Signals {
         );
         tokio::select! {
             complete = self.lifecycle.drain(self.lag, self.longest) => match complete {
-                true => log::info!("drained, nothing in flight"),
+                true => {
+                    sleep(FLUSH).await;
+                    log::info!("drained, nothing in flight");
+                }
                 false => log::warn!("server.shutdown_timeout is over: {} requests are cut", self.lifecycle.in_flight()),
             },
             _ = UnixShutdownSignalWatch.recv() => {

@@ -5,9 +5,9 @@ use bytes::Bytes;
 use crate::admin;
 use crate::dialect::{self, Call, Facts, Operation, Serve};
 use crate::error::{Fault, Kind};
-use crate::fleet::{NodeId, Snapshot};
+use crate::fleet::{NodeId, Observation, Snapshot};
 use crate::model::{self, ModelKey};
-use crate::routing::Ask;
+use crate::routing::{Ask, Route};
 use crate::telemetry::record::{EndBy, Phase};
 
 use super::Gateway;
@@ -84,7 +84,12 @@ impl Gateway {
             let (route, lease) = match self.place(client, &asked.ask(&tried), ctx).await {
                 Ok(placed) => placed,
                 // Nobody is left to try: what the last node said is truer than what we could say.
-                Err(fault) => return self.give_up(client, last, fault, ctx).await,
+                Err(fault) => {
+                    if last.is_some() {
+                        ctx.record.phase = Phase::Wait;
+                    }
+                    return self.give_up(client, last, fault, ctx).await;
+                }
             };
             ctx.record.phase = Phase::Wait;
             ctx.routed(&self.config.nodes[route.node.0].name, &route);
@@ -104,6 +109,7 @@ impl Gateway {
                 }
                 Err(failed) => {
                     drop(lease);
+                    self.blame(&failed, &route, tried.is_empty());
                     tried.push(route.node);
                     if !self.may_retry(&failed, tried.len()) {
                         let fault = failed.fault.clone();
@@ -115,10 +121,24 @@ impl Gateway {
         }
     }
 
+    /// Tells the node's health of a failure that speaks against it. A prompt that kills one runner kills every runner: only the
+    /// first node is blamed for that, or one client could take the fleet down.
+    fn blame(&self, failed: &Failed, route: &Route, is_first: bool) {
+        if failed.blames_node && (is_first || failed.reason != "runner_failed") {
+            let why = failed.fault.message.clone();
+            self.observe(route.node, Observation::Traffic(Err(why)));
+        }
+    }
+
     /// Whether another node may be tried: within the attempts, and for costly failures within the budget.
     fn may_retry(&self, failed: &Failed, attempts: usize) -> bool {
-        let within =
-            attempts < self.config.proxy.retry.attempts_max && failed.fault.is_safe_to_retry();
+        let most = self
+            .config
+            .proxy
+            .retry
+            .attempts_max
+            .min(self.config.nodes.len());
+        let within = attempts < most && failed.fault.is_safe_to_retry();
         let granted = within && (!failed.may_have_run || self.budget.spend(self.uptime()));
         let reason = if granted {
             failed.reason

@@ -24,6 +24,8 @@ pub(super) struct Declined {
     pub(super) status: u16,
     pub(super) head: ResponseHeader,
     pub(super) body: Bytes,
+    /// Whether the body is all that the node said.
+    pub(super) whole: bool,
 }
 
 /// How a stream broke.
@@ -55,19 +57,11 @@ impl Failed {
 
     /// The request went out, at least in part, and no whole answer began.
     pub(super) fn after_sending(name: &str, error: &Error) -> Failed {
-        let why = plain(error);
-        match error.etype() {
-            ErrorType::ReadTimedout | ErrorType::WriteTimedout => Failed::new(
-                Kind::NodeSilent,
-                format!("node `{name}` did not answer: {why}"),
-                "silent",
-            ),
-            _ => Failed::new(
-                Kind::NodeFailed,
-                format!("node `{name}` broke off before its answer: {why}"),
-                "broke_off",
-            ),
-        }
+        let message = format!(
+            "node `{name}` broke off before its answer: {}",
+            plain(error)
+        );
+        Failed::new(Kind::NodeFailed, message, "broke_off")
     }
 
     /// The deadline for the first byte passed; `key` is the configuration's name for it.
@@ -76,7 +70,11 @@ impl Failed {
             "node `{name}` sent no byte within {} s (proxy.{key})",
             limit.as_secs_f32()
         );
-        Failed::new(Kind::NodeSilent, message, "silent")
+        Failed {
+            // It may be busy with what others asked; whether it lives, the probes find out.
+            blames_node: false,
+            ..Failed::new(Kind::NodeSilent, message, "silent")
+        }
     }
 
     /// The node answered that it will not, or cannot, serve this.
@@ -86,13 +84,19 @@ impl Failed {
         blames_node: bool,
         declined: Declined,
     ) -> Failed {
-        let message = format!("node `{name}` answered {}", declined.gist());
-        // A status that HTTP does not know is nothing to pass on.
-        let known = (200..=599).contains(&declined.status);
+        let message = match declined.status {
+            401 => format!(
+                "node `{name}` does not accept our key; correct its `auth` in the configuration"
+            ),
+            _ => format!("node `{name}` answered {}", declined.gist()),
+        };
+        // Nothing to pass on: half an answer, a status that HTTP does not know, or a 401, which speaks of our key.
+        let presentable =
+            declined.whole && (200..=599).contains(&declined.status) && declined.status != 401;
         Failed {
-            may_have_run: false,
+            may_have_run: reason == "runner_failed",
             blames_node,
-            declined: known.then(|| Box::new(declined)),
+            declined: presentable.then(|| Box::new(declined)),
             ..Failed::new(Kind::NodeFailed, message, reason)
         }
     }

@@ -17,8 +17,6 @@ use crate::telemetry::metrics::Metrics;
 
 use super::now;
 
-/// Longest sleep of the watch, so that a deadline that moved closer is noticed.
-const WATCH_INTERVAL: Duration = Duration::from_millis(500);
 /// No deadline.
 const NEVER: u64 = u64::MAX;
 
@@ -108,7 +106,7 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guard<A> {
         });
         tokio::select! {
             stream = HEAD.scope(deadline.clone(), self.inner.process_new(stream, shutdown)) => stream,
-            () = overdue(&deadline) => {
+            () = overdue(&deadline, self.head_timeout) => {
                 self.metrics
                 .connections
                 .rejected.with_label_values(&["header_timeout"]).inc();
@@ -122,8 +120,9 @@ impl<A: ServerApp + Send + Sync + 'static> ServerApp for Guard<A> {
     }
 }
 
-/// Resolves when the deadline has passed.
-async fn overdue(deadline: &Deadline) {
+/// Resolves when the deadline has passed. A new deadline always lies at least a head's timeout ahead, so looking that often is
+/// enough, and an open connection costs next to no wake-ups.
+async fn overdue(deadline: &Deadline, head_timeout: Duration) {
     loop {
         let at = deadline.at_ms.load(Ordering::Relaxed);
         let elapsed = deadline.opened.elapsed().as_millis() as u64;
@@ -131,6 +130,6 @@ async fn overdue(deadline: &Deadline) {
             return;
         }
         let left = Duration::from_millis(at - elapsed);
-        tokio::time::sleep(left.min(WATCH_INTERVAL)).await;
+        tokio::time::sleep(left.min(head_timeout)).await;
     }
 }

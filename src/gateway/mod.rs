@@ -47,7 +47,7 @@ use pingora::server::configuration::ServerConf;
 use crate::admission::RetryBudget;
 use crate::config::Config;
 use crate::error::{Fault, Kind};
-use crate::fleet::{Fleet, NodeId, Observation};
+use crate::fleet::{Fleet, Health, NodeId, Observation};
 use crate::telemetry::metrics::Metrics;
 
 use self::credentials::NodeAccess;
@@ -132,9 +132,23 @@ impl Gateway {
         self.started.elapsed()
     }
 
-    /// What traffic or a probe showed of a node.
+    /// What traffic or a probe showed of a node. A change of its health is news for the operator, whoever found it out.
     fn observe(&self, node: NodeId, seen: Observation) {
+        if matches!(seen, Observation::Traffic(Ok(()))) {
+            return self.fleet.observe(node, seen, now()); // the hot path: next to nothing
+        }
+        let before = self.fleet.view();
         self.fleet.observe(node, seen, now());
+        let after = self.fleet.view();
+        let (was, is) = (&before.nodes[node.0].health, &after.nodes[node.0].health);
+        let name = &self.config.nodes[node.0].name;
+        match is {
+            Health::Up if !was.is_up() => log::info!("node `{name}` is up"),
+            Health::Down { why, .. } if !was.is_down() => {
+                log::warn!("node `{name}` is down: {why}")
+            }
+            _ => (),
+        }
     }
 }
 

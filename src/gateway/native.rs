@@ -7,7 +7,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use crate::dialect::{Call, Operation};
 use crate::error::{Fault, Kind};
-use crate::fleet::{Lease, Observation};
+use crate::fleet::{Lease, NodeId, Observation};
 use crate::routing::{self, HeadAsk, HeadRoute, NoRoute};
 use crate::telemetry::record::Phase;
 
@@ -22,9 +22,14 @@ use super::relay::ServedBy;
 /// A request on its way through Pingora's own machinery.
 pub(super) struct Passage {
     call: Call,
+    /// The one node that the request insists on.
+    node_index: Option<usize>,
+    /// Nodes that could not be reached.
+    tried: Vec<NodeId>,
     route: HeadRoute,
+    /// What is left of the query for the node.
     query: Option<String>,
-    _lease: Lease,
+    lease: Lease,
 }
 
 impl Gateway {
@@ -44,38 +49,81 @@ impl Gateway {
         }
         ctx.record.phase = Phase::Queue;
         let wanted = client.query().and_then(node_of_query);
-        let view = self.fleet.view();
-        let named = match wanted {
+        let node_index = match wanted {
             Some(name) => Some(self.node_index(name)?),
             None => call.node_index,
         };
+        let (route, lease) = self.place_by_head(call, node_index, &[])?;
+        ctx.record.phase = Phase::Wait;
+        ctx.passage = Some(Passage {
+            call: call.clone(),
+            node_index,
+            tried: Vec::new(),
+            route,
+            query: client.query().and_then(without_node),
+            lease,
+        });
+        self.note_passage(ctx);
+        Ok(())
+    }
+
+    fn place_by_head(
+        &self,
+        call: &Call,
+        node_index: Option<usize>,
+        tried: &[NodeId],
+    ) -> Result<(HeadRoute, Lease), Fault> {
         let ask = HeadAsk {
             operation: call.operation,
             mount: call.mount,
-            node_index: named,
-            tried: &[],
+            node_index,
+            tried,
         };
-        let route = routing::route_head(&ask, &view, self.config.proxy.balancer, self.next_seed())
-            .map_err(|none| match none {
-                NoRoute::Refused(fault) => fault,
-                NoRoute::Full => busy(),
-            })?;
+        let view = self.fleet.view();
+        let route = routing::route_head(&ask, &view, self.config.proxy.balancer, self.next_seed());
+        let route = route.map_err(|none| match none {
+            NoRoute::Refused(fault) => fault,
+            NoRoute::Full => busy(),
+        })?;
         let lease = self.fleet.try_lease(route.node).ok_or_else(busy)?;
-        ctx.record.phase = Phase::Wait;
-        ctx.record.attempts = 1;
-        ctx.record.node = Some(self.config.nodes[route.node.0].name.clone());
-        ctx.record.route = Some(route.reason.as_str());
-        let query = client
-            .query()
-            .filter(|_| wanted.is_none())
-            .map(str::to_owned);
-        ctx.passage = Some(Passage {
-            call: call.clone(),
-            route,
-            query,
-            _lease: lease,
-        });
-        Ok(())
+        Ok((route, lease))
+    }
+
+    fn note_passage(&self, ctx: &mut Context) {
+        let Some(passage) = &ctx.passage else { return };
+        let node = passage.route.node.0;
+        ctx.record.attempts += 1;
+        ctx.record.node = Some(self.config.nodes[node].name.clone());
+        ctx.record.route = Some(passage.route.reason.as_str());
+    }
+
+    /// The node could not be reached, so nothing of the request has been read: another node may take it, unless this one was
+    /// named.
+    pub(super) fn reroute(&self, error: &Error, ctx: &mut Context) -> bool {
+        let Some(passage) = &mut ctx.passage else {
+            return false;
+        };
+        let node = passage.route.node;
+        let name = &self.config.nodes[node.0].name;
+        self.metrics
+            .nodes
+            .errors
+            .with_label_values(&[name, "connect"])
+            .inc();
+        let why = format!("node `{name}` can't be reached: {}", plain(error));
+        self.observe(node, Observation::Traffic(Err(why)));
+        passage.tried.push(node);
+        if self.config.proxy.retry.attempts_max <= passage.tried.len() {
+            return false;
+        }
+        let placed = self.place_by_head(&passage.call, passage.node_index, &passage.tried);
+        let Ok((route, lease)) = placed else {
+            return false;
+        };
+        (passage.route, passage.lease) = (route, lease);
+        self.metrics.retries.with_label_values(&["connect"]).inc();
+        self.note_passage(ctx);
+        true
     }
 
     fn node_index(&self, name: &str) -> Result<usize, Fault> {
@@ -152,7 +200,9 @@ impl Gateway {
                 response.remove_header(&name);
             }
         }
-        self.observe(passage.route.node, Observation::Traffic(Ok(())));
+        if response.status.as_u16() < 500 {
+            self.observe(passage.route.node, Observation::Traffic(Ok(())));
+        }
         let served_by = ServedBy {
             node: passage.route.node,
             model: None,
@@ -162,8 +212,8 @@ impl Gateway {
             .map_err(|fault| Error::explain(ErrorType::InternalError, fault.message))
     }
 
-    /// What an error of Pingora's means to the client.
-    pub(super) fn native_fault(&self, error: &Error, ctx: &Context) -> Fault {
+    /// What an error of Pingora's means to the client; the node's health learns of it.
+    pub(super) fn judge_native(&self, error: &Error, ctx: &Context) -> Fault {
         let Some(passage) = &ctx.passage else {
             return match error.esource() {
                 ErrorSource::Downstream => Fault::client_gone(),
@@ -178,15 +228,15 @@ impl Gateway {
         }
         let name = &self.config.nodes[passage.route.node.0].name;
         let message = format!("node `{name}` failed: {}", plain(error));
-        self.metrics
-            .nodes
-            .errors
-            .with_label_values(&[name, "native"])
-            .inc();
-        self.observe(
-            passage.route.node,
-            Observation::Traffic(Err(message.clone())),
-        );
+        // A node that could not be reached has been judged already, when another one was looked for.
+        if !passage.tried.contains(&passage.route.node) {
+            let errors = &self.metrics.nodes.errors;
+            errors.with_label_values(&[name, "native"]).inc();
+            self.observe(
+                passage.route.node,
+                Observation::Traffic(Err(message.clone())),
+            );
+        }
         let silent = matches!(
             error.etype(),
             ErrorType::ReadTimedout | ErrorType::WriteTimedout
@@ -210,6 +260,15 @@ fn passage(ctx: &Context) -> Result<&Passage> {
             "a request reached Pingora's own path without a node",
         ),
     }
+}
+
+/// The query without the part that is ours.
+fn without_node(query: &str) -> Option<String> {
+    let rest: Vec<&str> = query
+        .split('&')
+        .filter(|pair| !pair.starts_with("node="))
+        .collect();
+    (!rest.is_empty()).then(|| rest.join("&"))
 }
 
 /// The node that a query names: `?node=gpu-1`.

@@ -25,6 +25,8 @@ pub(super) struct Asked {
 pub(super) struct Outgoing {
     pub(super) head: RequestHeader,
     pub(super) body: Vec<Bytes>,
+    /// Whether the first byte may be expected long before the last.
+    pub(super) stream: bool,
 }
 
 impl Outgoing {
@@ -56,7 +58,8 @@ impl Outgoing {
         put("Content-Length", &length.to_string()).map_err(broken)?;
         put("X-Request-Id", request_id).map_err(broken)?;
         access.sign(&mut head)?;
-        Ok(Outgoing { head, body })
+        let stream = asked.facts.stream;
+        Ok(Outgoing { head, body, stream })
     }
 }
 

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use crate::admission::{Queue, Ticket};
+use crate::dialect::{Mount, Operation};
 use crate::error::{Fault, Kind};
-use crate::fleet::Lease;
+use crate::fleet::{Lease, NodeId};
 use crate::model::ModelKey;
 use crate::routing::{self, Ask, NoRoute, Route};
 
@@ -19,14 +20,36 @@ use super::proxy::Context;
 const LOOKS_MAX: usize = 8;
 
 /// The queue and its lock, which nobody holds across an await.
-pub(super) struct Waiting(Mutex<Queue>);
+pub(super) struct Waiting(Mutex<Queue<Line>>);
+
+/// Requests that the same nodes could serve wait in one line.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+struct Line {
+    model: ModelKey,
+    operation: Operation,
+    mount: Mount,
+    node_index: Option<usize>,
+    tried: Vec<NodeId>,
+}
+
+impl Line {
+    fn of(ask: &Ask<'_>) -> Line {
+        Line {
+            model: ask.model.clone(),
+            operation: ask.operation,
+            mount: ask.mount,
+            node_index: ask.node_index,
+            tried: ask.tried.to_vec(),
+        }
+    }
+}
 
 impl Waiting {
     pub(super) fn new(length_max: usize) -> Waiting {
         Waiting(Mutex::new(Queue::new(length_max)))
     }
 
-    fn with<T>(&self, look: impl FnOnce(&mut Queue) -> T) -> T {
+    fn with<T>(&self, look: impl FnOnce(&mut Queue<Line>) -> T) -> T {
         // The queue's functions leave it whole even if one panicked, so a poisoned lock still guards a good queue.
         look(
             &mut self
@@ -40,7 +63,7 @@ impl Waiting {
 /// A place in the queue that is given back however the wait ends.
 struct Place<'a> {
     gateway: &'a Gateway,
-    model: &'a ModelKey,
+    line: Line,
     ticket: Ticket,
 }
 
@@ -48,7 +71,7 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.gateway
             .waiting
-            .with(|queue| queue.leave(self.model, self.ticket));
+            .with(|queue| queue.leave(&self.line, self.ticket));
         self.gateway.metrics.queue.depth.dec();
         // Whoever stood behind is next now and must look for itself.
         self.gateway.fleet.slot_freed().notify_waiters();
@@ -76,7 +99,8 @@ impl Gateway {
     }
 
     async fn wait(&self, ask: &Ask<'_>, queued_at: Instant) -> Result<(Route, Lease), Fault> {
-        let entered = self.waiting.with(|queue| queue.enter(ask.model));
+        let line = Line::of(ask);
+        let entered = self.waiting.with(|queue| queue.enter(&line));
         let ticket = entered.inspect_err(|_| {
             self.metrics
                 .queue
@@ -85,9 +109,9 @@ impl Gateway {
                 .inc()
         })?;
         self.metrics.queue.depth.inc();
-        let _place = Place {
+        let place = Place {
             gateway: self,
-            model: ask.model,
+            line,
             ticket,
         };
         let deadline = queued_at + self.config.proxy.queue.wait_max;
@@ -96,7 +120,7 @@ impl Gateway {
             let freed = self.fleet.slot_freed().notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            if let Some(placed) = self.try_place(ask, Some(ticket))? {
+            if let Some(placed) = self.try_place(ask, Some((&place.line, ticket)))? {
                 return Ok(placed);
             }
             if timeout_at(deadline, freed).await.is_err() {
@@ -114,7 +138,7 @@ impl Gateway {
     fn try_place(
         &self,
         ask: &Ask<'_>,
-        ticket: Option<Ticket>,
+        place: Option<(&Line, Ticket)>,
     ) -> Result<Option<(Route, Lease)>, Fault> {
         // Advice from a snapshot may be stale by a moment; the lease is the permission. When it is refused somebody else got
         // the slot, and another look may find another; a few such losses in a row mean that there is none.
@@ -126,7 +150,11 @@ impl Gateway {
                     Err(NoRoute::Full) => return Ok(None),
                     Err(NoRoute::Refused(fault)) => return Err(fault),
                 };
-            if !self.waiting.with(|queue| queue.is_next(ask.model, ticket)) {
+            let is_next = self.waiting.with(|queue| match place {
+                Some((line, ticket)) => queue.is_next(line, Some(ticket)),
+                None => queue.is_empty() || queue.is_next(&Line::of(ask), None),
+            });
+            if !is_next {
                 return Ok(None);
             }
             if let Some(lease) = self.fleet.try_lease(route.node) {

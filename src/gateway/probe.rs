@@ -1,39 +1,35 @@
 //! Watching the nodes: names are resolved and health is probed on pingora-load-balancing's loops (one per node, so that every
 //! `check_interval` is honest and a slow node delays nobody else's probe); models are asked for beside them.
 
+mod fetch;
+
+mod models;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
-use pingora::http::RequestHeader;
 use pingora::lb::discovery::ServiceDiscovery;
 use pingora::lb::health_check::HealthCheck;
 use pingora::lb::selection::RoundRobin;
 use pingora::lb::{Backend, Backends, LoadBalancer};
-use pingora::protocols::http::client::HttpSession;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use pingora::{Error, ErrorType, Result};
 use tokio::sync::Notify;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
-use crate::fleet::listing;
+use crate::config::NodeConfig;
 use crate::fleet::{NodeId, Observation};
-use crate::profile::Listing;
 
 use super::Gateway;
-use super::credentials::Timeouts;
-use super::failure::plain;
 
 /// Longest answer to a health probe that is read.
 const HEALTH_BYTES_MAX: usize = 64 * 1024;
-/// Longest model list that is read.
-const LISTING_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Failed listings after which a node that never told its models is taken to have none.
-const LISTING_TRIES: u32 = 5;
+/// Addresses of one name that are tried.
+const ADDRESSES_MAX: usize = 8;
 /// Longest pause before a failed probe is repeated to make sure.
 const CONFIRM_PAUSE_MAX: Duration = Duration::from_millis(500);
 
@@ -68,7 +64,7 @@ async fn watch_node(eye: Arc<Eye>, shutdown: ShutdownWatch) {
     let mut backends = Backends::new(Box::new(Names(eye.clone())));
     backends.set_health_check(Box::new(Health(eye.clone())));
     let mut balancer = LoadBalancer::<RoundRobin>::from_backends(backends);
-    balancer.update_frequency = Some(config.model_discovery.interval);
+    balancer.update_frequency = Some(node.check_interval);
     balancer.health_check_frequency = Some(node.check_interval);
     let mut stop = shutdown.clone();
     tokio::select! {
@@ -93,20 +89,25 @@ struct Names(Arc<Eye>);
 impl ServiceDiscovery for Names {
     async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
         let eye = &self.0;
-        let url = &eye.gateway.config.nodes[eye.node.0].url;
-        let looked_up = tokio::net::lookup_host((url.host.as_str(), url.port)).await;
-        let Some(addr) = looked_up.ok().and_then(|mut addrs| addrs.next()) else {
-            let why = format!("`{}` can't be resolved", url.host);
+        let node = &eye.gateway.config.nodes[eye.node.0];
+        let host = (node.url.host.as_str(), node.url.port);
+        let looked_up = timeout(node.check_timeout, tokio::net::lookup_host(host)).await;
+        let found: Vec<SocketAddr> = looked_up
+            .ok()
+            .and_then(std::result::Result::ok)
+            .into_iter()
+            .flatten()
+            .collect();
+        let Some(addr) = eye.choose(&found).await else {
+            let why = format!("`{}` can't be resolved", node.url.host);
             eye.observe(Observation::Probe(Err(why.clone())));
             return Error::e_explain(ErrorType::ConnectNoRoute, why);
         };
         if eye.addr() != Some(addr) {
             eye.observe(Observation::Resolved(addr));
         }
-        Ok((
-            BTreeSet::from([Backend::new(&addr.to_string())?]),
-            HashMap::new(),
-        ))
+        let backend = Backend::new(&addr.to_string())?;
+        Ok((BTreeSet::from([backend]), HashMap::new()))
     }
 }
 
@@ -117,31 +118,21 @@ struct Health(Arc<Eye>);
 impl HealthCheck for Health {
     async fn check(&self, _target: &Backend) -> Result<()> {
         let eye = &self.0;
-        let node = &eye.gateway.config.nodes[eye.node.0];
-        let pause = (node.check_interval / 10).min(CONFIRM_PAUSE_MAX);
+        let pace = Pace::of(
+            &eye.gateway.config.nodes[eye.node.0],
+            eye.gateway.config.health.unhealthy_threshold,
+        );
+        let mut tries = 0;
         loop {
-            let was_up = eye.is_up();
-            let Err(why) = eye
-                .get(&node.health_path, node.check_timeout, HEALTH_BYTES_MAX)
-                .await
-            else {
-                eye.observe(Observation::Probe(Ok(())));
-                if !was_up && eye.is_up() {
-                    log::info!("node `{}` is up", node.name);
-                    eye.wake.notify_one();
-                }
+            tries += 1;
+            let Err(why) = eye.probe(pace.timeout).await else {
                 return Ok(());
             };
-            let knew = eye.gateway.fleet.view().nodes[eye.node.0].health.is_down();
-            eye.observe(Observation::Probe(Err(why.clone())));
-            if eye.gateway.fleet.view().nodes[eye.node.0].health.is_down() {
-                if !knew {
-                    log::warn!("node `{}` is down: {why}", node.name);
-                }
+            // A failure is made sure of at once rather than an interval later.
+            if pace.tries <= tries || eye.is_down() {
                 return Error::e_explain(ErrorType::ConnectError, why);
             }
-            // Made sure at once rather than an interval later: a dead node is found out in less than two intervals.
-            sleep(pause).await;
+            sleep(pace.pause).await;
         }
     }
 
@@ -150,7 +141,61 @@ impl HealthCheck for Health {
     }
 }
 
+/// How quickly a node is probed, so that its death is found out in less than two intervals: in the worst case it dies just
+/// after a good probe, and then `tries` probes have to fail, each by timeout, with pauses between.
+#[derive(Debug, PartialEq, Eq)]
+struct Pace {
+    tries: u32,
+    timeout: Duration,
+    pause: Duration,
+}
+
+impl Pace {
+    fn of(node: &NodeConfig, tries: u32) -> Pace {
+        let pause = (node.check_interval / 10).min(CONFIRM_PAUSE_MAX) / tries.max(1);
+        // A tenth is left for the machine's own delays.
+        let time = node.check_interval * 9 / 10 - pause * tries.saturating_sub(1);
+        Pace {
+            tries,
+            timeout: node.check_timeout.min(time / tries.max(1)),
+            pause,
+        }
+    }
+}
+
 impl Eye {
+    /// Of a name's addresses the one in use as long as it is among them and serves, else the first that takes a connection:
+    /// `localhost` may well mean `::1` first where the node listens on 127.0.0.1 only.
+    async fn choose(&self, found: &[SocketAddr]) -> Option<SocketAddr> {
+        let known = self.addr().filter(|known| found.contains(known));
+        if known.is_some() && !self.is_down() {
+            return known;
+        }
+        let limit = self.gateway.config.proxy.connection_timeout;
+        for addr in found.iter().take(ADDRESSES_MAX).filter(|_| 1 < found.len()) {
+            let connected = timeout(limit, tokio::net::TcpStream::connect(addr)).await;
+            if matches!(connected, Ok(Ok(_))) {
+                return Some(*addr);
+            }
+        }
+        known.or(found.first().copied())
+    }
+
+    /// One probe; what it shows is learned.
+    ///
+    /// # Errors
+    /// Why it failed.
+    async fn probe(&self, limit: Duration) -> std::result::Result<(), String> {
+        let was_up = self.is_up();
+        let path = &self.gateway.config.nodes[self.node.0].health_path;
+        let result = self.get(path, limit, HEALTH_BYTES_MAX).await.map(drop);
+        self.observe(Observation::Probe(result.clone()));
+        if !was_up && self.is_up() {
+            self.wake.notify_one(); // its models may have changed while it was away
+        }
+        result
+    }
+
     fn observe(&self, seen: Observation) {
         self.gateway.observe(self.node, seen);
     }
@@ -163,154 +208,48 @@ impl Eye {
         self.gateway.fleet.view().nodes[self.node.0].health.is_up()
     }
 
-    /// Asks for installed models every `interval` (and when woken), for loaded ones every `loaded_interval`.
-    async fn keep_models(&self) {
-        let timing = self.gateway.config.model_discovery;
-        let mut installed_at: Option<Instant> = None;
-        let mut failures = 0;
-        loop {
-            let woken = tokio::select! {
-                () = self.wake.notified() => true,
-                () = sleep(timing.loaded_interval) => false,
-            };
-            if !self.is_up() {
-                continue;
-            }
-            let due = woken || installed_at.is_none_or(|at| timing.interval <= at.elapsed());
-            match self.learn_models(due, timing.timeout).await {
-                Ok(()) => {
-                    failures = 0;
-                    installed_at = if due {
-                        Some(Instant::now())
-                    } else {
-                        installed_at
-                    };
-                }
-                Err(why) => {
-                    failures += 1;
-                    self.listing_failed(failures, &why);
-                }
-            }
-        }
+    fn is_down(&self) -> bool {
+        self.gateway.fleet.view().nodes[self.node.0]
+            .health
+            .is_down()
     }
 
-    /// A node that is well but does not tell its models is taken, after a few tries, to have none: else every unknown name
-    /// would be answered with "not known yet" for ever.
-    fn listing_failed(&self, failures: u32, why: &str) {
-        if failures == 1 {
-            log::warn!(
-                "node `{}` does not tell its models: {why}",
-                self.gateway.config.nodes[self.node.0].name
-            );
-        }
-        let never_told = self.gateway.fleet.view().nodes[self.node.0]
-            .installed
-            .is_none();
-        if failures == LISTING_TRIES && never_told {
-            self.observe(Observation::Installed {
-                models: Vec::new(),
-                version: None,
-            });
-        }
-    }
-
-    async fn learn_models(
-        &self,
-        installed: bool,
-        limit: Duration,
-    ) -> std::result::Result<(), String> {
-        let node = &self.gateway.config.nodes[self.node.0];
-        match node.profile.listing {
-            Listing::Ollama => {
-                if installed {
-                    let models = listing::tags(
-                        &self.get(&node.model_path, limit, LISTING_BYTES_MAX).await?,
-                    )?;
-                    let version = self.get("/api/version", limit, HEALTH_BYTES_MAX).await;
-                    let version = version.ok().and_then(|body| listing::version(&body).ok());
-                    self.observe(Observation::Installed { models, version });
-                }
-                let loaded = listing::ps(&self.get("/api/ps", limit, LISTING_BYTES_MAX).await?)?;
-                self.observe(Observation::Loaded(loaded));
-            }
-            Listing::OpenAi if installed => {
-                let models = listing::v1_models(
-                    &self.get(&node.model_path, limit, LISTING_BYTES_MAX).await?,
-                )?;
-                self.observe(Observation::Installed {
-                    models,
-                    version: None,
-                });
-            }
-            Listing::OpenAi => (),
-        }
-        Ok(())
-    }
-
-    /// One GET, whole, within the limits.
-    ///
-    /// # Errors
-    /// What went wrong, in a few words.
-    async fn get(
-        &self,
-        path: &str,
-        limit: Duration,
-        bytes_max: usize,
-    ) -> std::result::Result<Bytes, String> {
-        match timeout(limit, self.get_unlimited(path, limit, bytes_max)).await {
-            Ok(Ok((200..=299, body))) => Ok(body),
-            Ok(Ok((status, _))) => Err(format!("GET {path} answered {status}")),
-            Ok(Err(error)) => Err(format!("GET {path}: {}", plain(&error))),
-            Err(_) => Err(format!(
-                "GET {path}: no answer within {} s",
-                limit.as_secs_f32()
-            )),
-        }
-    }
-
-    async fn get_unlimited(
-        &self,
-        path: &str,
-        limit: Duration,
-        bytes_max: usize,
-    ) -> Result<(u16, Bytes)> {
-        let addr = self
-            .addr()
-            .ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, "not resolved yet"))?;
-        let access = &self.gateway.access[self.node.0];
-        let peer = access.build_peer(
-            addr,
-            Timeouts {
-                connect: limit,
-                read: limit,
-            },
-        );
-        let mut request = RequestHeader::build("GET", access.path(path, None).as_bytes(), Some(4))?;
-        request.insert_header("accept", "application/json")?;
-        request.insert_header("user-agent", concat!("arriero/", env!("CARGO_PKG_VERSION")))?;
-        access
-            .sign(&mut request)
-            .map_err(|fault| Error::explain(ErrorType::InternalError, fault.message))?;
-        // Every probe on a connection of its own: one from the pool could vouch for a node that takes no new ones.
-        let mut session = self.gateway.probes.get_http_session(&peer).await?.0;
-        session.write_request_header(Box::new(request)).await?;
-        session.finish_request_body().await?;
-        session.read_response_header().await?;
-        let status = session
-            .response_header()
-            .map_or(0, |head| head.status.as_u16());
-        let body = read_body(&mut session, bytes_max).await?;
-        Ok((status, body))
+    fn name(&self) -> &str {
+        &self.gateway.config.nodes[self.node.0].name
     }
 }
 
-async fn read_body(session: &mut HttpSession, bytes_max: usize) -> Result<Bytes> {
-    let mut body = BytesMut::new();
-    while let Some(piece) = session.read_response_body().await? {
-        if body.len() + piece.len() > bytes_max {
-            return Error::e_explain(ErrorType::InternalError, "the answer is too long");
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_case_of_a_death_is_found_out_in_less_than_two_intervals() {
+        let sources = crate::config::Sources {
+            file: None,
+            env: &|_| None,
+            env_names: Vec::new(),
+            read_file: &|_| Err("no files here".into()),
+            cores: 1,
+            terminal: false,
+        };
+        let config = crate::config::load(&sources).unwrap();
+        for interval_ms in [200, 1000, 2000, 5000, 60_000] {
+            for timeout_ms in [100, 2000, 60_000] {
+                for tries in [1, 2, 3, 5] {
+                    let mut node = config.nodes[0].clone();
+                    node.check_interval = Duration::from_millis(interval_ms);
+                    node.check_timeout = Duration::from_millis(timeout_ms).min(node.check_interval);
+                    let pace = Pace::of(&node, tries);
+                    let worst =
+                        node.check_interval + pace.timeout * tries + pace.pause * (tries - 1);
+                    assert!(worst < 2 * node.check_interval, "{pace:?}");
+                    assert!(
+                        pace.timeout <= node.check_timeout && !pace.timeout.is_zero(),
+                        "{pace:?}"
+                    );
+                }
+            }
         }
-        body.extend_from_slice(&piece);
     }
-    Ok(body.freeze())
 }

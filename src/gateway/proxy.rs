@@ -8,7 +8,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, Result};
 
-use crate::dialect::Dialect;
+use crate::dialect::{Dialect, Usage};
 use crate::error::{Fault, Kind};
 use crate::telemetry::log;
 use crate::telemetry::record::{EndBy, Record};
@@ -34,7 +34,6 @@ impl Drop for Context {
         self.record.duration = self.started.elapsed();
         if self.record.status == 0 {
             self.record.status = 499; // nobody was answered
-            self.record.end_by = EndBy::Client;
         }
         self.gateway.metrics.record(&self.record);
         log::access(&self.record, self.gateway.config.logging.format);
@@ -61,7 +60,8 @@ impl ProxyHttp for Proxy {
 
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         guard::head_is_here();
-        Client::new(session).set_limits(&self.0.config.server, ctx);
+        let draining = self.0.lifecycle.is_draining();
+        Client::new(session).set_limits(&self.0.config.server, draining, ctx);
         Ok(())
     }
 
@@ -104,13 +104,24 @@ impl ProxyHttp for Proxy {
         self.0.native_response(response, ctx)
     }
 
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Context,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        error.set_retry(self.0.reroute(&error, ctx));
+        error
+    }
+
     async fn fail_to_proxy(
         &self,
         session: &mut Session,
         error: &Error,
         ctx: &mut Context,
     ) -> FailToProxy {
-        let fault = self.0.native_fault(error, ctx);
+        let fault = self.0.judge_native(error, ctx);
         let code = if ctx.record.fault.is_none() {
             fault.status()
         } else {
@@ -147,6 +158,13 @@ impl Context {
     /// Time since the request's head came.
     pub(super) fn elapsed(&self) -> std::time::Duration {
         self.started.elapsed()
+    }
+
+    /// Notes what the meter saw of an answer.
+    pub(super) fn tell_stream(&mut self, usage: Usage, first_token: Option<tokio::time::Instant>) {
+        self.record.usage = usage;
+        self.record.first_token =
+            first_token.map(|at| at.into_std().saturating_duration_since(self.started));
     }
 
     /// Notes how the request failed; the phase stays where it was.

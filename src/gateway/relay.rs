@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
-use crate::dialect::{Call, Ending, Framing, Meter};
+use crate::dialect::{Call, Close, Ending, Framing, Meter};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Lease, NodeId, Observation};
 use crate::routing::{Reason, Route};
@@ -58,7 +58,8 @@ impl Gateway {
         let mut stream = Relayed {
             node: answer.node,
             meter: Meter::new(call.operation, framing),
-            bytes: 0,
+            announced: announces_end(&answer.head),
+            first_token: None,
         };
         self.write_answer_head(client, &answer.head, &call, &route, ctx)
             .await?;
@@ -70,7 +71,7 @@ impl Gateway {
         let pumped = self.pump(client, &mut stream, answer.first, deadline).await;
         // The slot is free as soon as the node has nothing more to do for us, not when the client has read the last byte.
         drop(lease);
-        ctx.record.usage = stream.meter.usage();
+        ctx.tell_stream(stream.meter.usage(), stream.first_token);
         let end = pumped?;
         let Some(fault) = self.verdict_on_end(&end, &mut stream, &route, framing) else {
             client.write(Bytes::new(), true).await?;
@@ -167,6 +168,10 @@ impl Gateway {
         };
         stream.pass(client, first).await?;
         loop {
+            // A timer alone would never get its turn while both sides are quick.
+            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+                return Ok(End::OutOfTime);
+            }
             let read = stream.node.read(silence_max);
             let piece = match deadline {
                 Some(deadline) => match client.unless_gone(timeout_at(deadline, read)).await? {
@@ -204,7 +209,12 @@ impl Gateway {
                 told,
             })
         };
-        let ending = stream.meter.finish(matches!(end, End::Clean));
+        let close = match end {
+            End::Clean if stream.announced => Close::Framed,
+            End::Clean => Close::Unannounced,
+            End::Broken(_) | End::OutOfTime => Close::Cut,
+        };
+        let ending = stream.meter.finish(close);
         match (end, ending) {
             // With the terminal chunk the answer is whole, whatever became of the connection behind it.
             (_, Ending::Complete) => {
@@ -262,7 +272,10 @@ pub(super) struct ServedBy<'a> {
 struct Relayed {
     node: Connection,
     meter: Meter,
-    bytes: u64,
+    /// Whether HTTP tells where the body ends, so that an end can be told from a cut.
+    announced: bool,
+    /// When the first token passed.
+    first_token: Option<Instant>,
 }
 
 impl Relayed {
@@ -271,9 +284,17 @@ impl Relayed {
             return Ok(()); // an empty write would be taken for the end
         }
         self.meter.push(&piece);
-        self.bytes += piece.len() as u64;
+        if self.first_token.is_none() && self.meter.first_token_seen() {
+            self.first_token = Some(Instant::now());
+        }
         client.write(piece, false).await
     }
+}
+
+/// Whether a head tells where its body ends.
+fn announces_end(head: &pingora::http::ResponseHeader) -> bool {
+    use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+    head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING)
 }
 
 /// An answer that ended too early.

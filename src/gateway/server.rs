@@ -2,7 +2,6 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
 
 use pingora::apps::HttpServerOptions;
 use pingora::proxy::HttpProxy;
@@ -125,9 +124,4 @@ fn must_be_free(addr: SocketAddr, section: &str) -> Result<(), Fault> {
             ),
         )),
     }
-}
-
-/// How long a graceful stop takes at most, for `terminationGracePeriodSeconds`.
-pub fn longest_stop(config: &Config) -> Duration {
-    LAG + config.server.shutdown_timeout
 }

@@ -11,7 +11,6 @@ use pingora::{Error, ErrorType};
 use tokio::time::timeout;
 
 use crate::dialect::{self, Verdict};
-use crate::fleet::Observation;
 use crate::routing::Route;
 
 use super::Gateway;
@@ -47,11 +46,12 @@ impl Gateway {
     /// One attempt at one node, up to the first byte of its answer's body.
     ///
     /// # Errors
-    /// What failed and whether another node may be tried; the node's health has learned of it.
+    /// What failed, whether another node may be tried, and whether it speaks against this one.
     pub(super) async fn send(&self, route: &Route, outgoing: &Outgoing) -> Result<Answer, Failed> {
         let name = &self.config.nodes[route.node.0].name;
         let proxy = &self.config.proxy;
-        let (limit, key) = match route.warm {
+        // Without a stream the first byte comes with the last: then even a warm node may take as long as an answer does.
+        let (limit, key) = match route.warm && outgoing.stream {
             true => (proxy.warm_header_timeout, "warm_header_timeout"),
             false => (proxy.response_header_timeout, "response_header_timeout"),
         };
@@ -62,7 +62,7 @@ impl Gateway {
         };
         match &result {
             Ok(answer) => self.count_answer(name, answer.head.status.as_str()),
-            Err(failed) => self.learn_failure(route, name, failed),
+            Err(failed) => self.count_failure(name, failed.reason),
         }
         result
     }
@@ -73,13 +73,9 @@ impl Gateway {
         answers.with_label_values(&[name, code]).inc();
     }
 
-    fn learn_failure(&self, route: &Route, name: &str, failed: &Failed) {
+    fn count_failure(&self, name: &str, reason: &str) {
         let errors = &self.metrics.nodes.errors;
-        errors.with_label_values(&[name, failed.reason]).inc();
-        if failed.blames_node {
-            let why = failed.fault.message.clone();
-            self.observe(route.node, Observation::Traffic(Err(why)));
-        }
+        errors.with_label_values(&[name, reason]).inc();
     }
 
     /// Connect, send, read the head and the first piece. A connection from the pool that turns out to be dead before it gave a
@@ -127,13 +123,18 @@ impl Gateway {
         if (200..400).contains(&status) {
             return Ok(answer);
         }
-        let body = answer.read_whole().await;
+        let (body, whole) = answer.read_whole().await;
         match dialect::verdict(status, &body, &self.config.proxy.retry.on_status) {
             Verdict::Relay => Ok(answer),
             Verdict::Retry(reason) => {
                 let blames_node = dialect::counts_against_node(status, &body);
                 let head = client_head(&answer.head)?;
-                let declined = Declined { status, head, body };
+                let declined = Declined {
+                    status,
+                    head,
+                    body,
+                    whole,
+                };
                 Err(Failed::declined(name, reason, blames_node, declined))
             }
         }
@@ -192,22 +193,26 @@ impl Connection {
 }
 
 impl Answer {
-    /// Reads the body of an error answer so far as it fits, so that its text can be judged; what does not fit stays to be
-    /// relayed.
-    async fn read_whole(&mut self) -> Bytes {
+    /// Reads the body of an error answer so far as it fits and comes in time, so that its text can be judged; the rest stays to
+    /// be relayed. Also tells whether it is whole.
+    async fn read_whole(&mut self) -> (Bytes, bool) {
         let Some(first) = self.first.take() else {
-            return Bytes::new();
+            return (Bytes::new(), true);
         };
         let mut body = BytesMut::from(&first[..]);
-        while body.len() < DECLINED_BYTES_MAX {
-            match self.node.read(DECLINED_PATIENCE).await {
-                Ok(Some(piece)) => body.extend_from_slice(&piece),
-                Ok(None) | Err(_) => break,
+        let reading = async {
+            while body.len() < DECLINED_BYTES_MAX {
+                match self.node.read(DECLINED_PATIENCE).await {
+                    Ok(Some(piece)) => body.extend_from_slice(&piece),
+                    end => return matches!(end, Ok(None)),
+                }
             }
-        }
+            false
+        };
+        let whole = timeout(DECLINED_PATIENCE, reading).await.unwrap_or(false);
         let body = body.freeze();
         self.first = Some(body.clone());
-        body
+        (body, whole)
     }
 }
 

@@ -27,6 +27,7 @@ struct Requests {
     ended: IntCounterVec,
     duration: HistogramVec,
     first_byte: HistogramVec,
+    first_token: HistogramVec,
     tokens: IntCounterVec,
     client_aborts: IntCounterVec,
     queue_wait: HistogramVec,
@@ -122,11 +123,15 @@ impl Metrics {
             return;
         }
         let model = record.model_label.as_deref().unwrap_or("other");
-        if let Some(first) = record.first_byte {
-            requests
-                .first_byte
-                .with_label_values(&[model])
-                .observe(first.as_secs_f64());
+        for (histogram, moment) in [
+            (&requests.first_byte, record.first_byte),
+            (&requests.first_token, record.first_token),
+        ] {
+            if let Some(moment) = moment {
+                histogram
+                    .with_label_values(&[model])
+                    .observe(moment.as_secs_f64());
+            }
         }
         if !record.queue.is_zero() {
             requests
@@ -171,6 +176,12 @@ impl Requests {
             first_byte: declare.histogram(
                 "time_to_first_byte_seconds",
                 first_byte,
+                "model",
+                FIRST_BYTE_BUCKETS,
+            )?,
+            first_token: declare.histogram(
+                "time_to_first_token_seconds",
+                "From the request's head to the first thing a model made",
                 "model",
                 FIRST_BYTE_BUCKETS,
             )?,

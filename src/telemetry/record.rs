@@ -76,6 +76,8 @@ pub struct Record {
     pub queue: Duration,
     /// From the request's head to the first byte of the node's answer.
     pub first_byte: Option<Duration>,
+    /// From the request's head to the first thing a model made.
+    pub first_token: Option<Duration>,
     pub duration: Duration,
     /// 499 when the client left before an answer.
     pub status: u16,
@@ -105,6 +107,7 @@ impl Record {
             attempts: 0,
             queue: Duration::ZERO,
             first_byte: None,
+            first_token: None,
             duration: Duration::ZERO,
             status: 0,
             bytes_in: 0,
@@ -191,6 +194,10 @@ impl Record {
                 "first_byte_ms",
                 self.first_byte.map(|d| d.as_millis().to_string()),
             ),
+            (
+                "first_token_ms",
+                self.first_token.map(|d| d.as_millis().to_string()),
+            ),
             ("tokens_in", number(self.usage.tokens_in)),
             ("tokens_out", number(self.usage.tokens_out)),
             ("bytes_in", Some(self.bytes_in.to_string())),
@@ -211,6 +218,7 @@ const BARE: &[&str] = &[
     "attempts",
     "queue_ms",
     "first_byte_ms",
+    "first_token_ms",
     "tokens_in",
     "tokens_out",
     "bytes_in",

@@ -20,6 +20,8 @@ mod limits;
 
 mod slots;
 
+mod fairness;
+
 mod death;
 
 mod admin;

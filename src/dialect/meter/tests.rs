@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::{Body, HEAD_BYTES_MAX, Meter, TAIL_BYTES_MAX};
 use crate::dialect::frame::FRAME_BYTES_MAX;
-use crate::dialect::{Ending, Framing, Operation};
+use crate::dialect::{Close, Ending, Framing, Operation};
 
 mod cases;
 
@@ -28,7 +28,7 @@ fn metered(
         meter.push(chunk);
     }
     let border = meter.at_frame_border();
-    let ending = meter.finish(clean_end);
+    let ending = meter.finish(if clean_end { Close::Framed } else { Close::Cut });
     let usage = meter.usage();
     let told = format!(
         "{ending:?}, in {}, out {}, token {}, border {border}",
@@ -185,7 +185,7 @@ fn a_large_document_is_not_held_and_its_usage_is_found_at_either_end() {
                 meter.push(piece);
                 assert!(memory_bytes(&meter) <= 64 << 10);
             }
-            assert_eq!(meter.finish(true), Ending::Complete);
+            assert_eq!(meter.finish(Close::Framed), Ending::Complete);
             assert_eq!(meter.usage().tokens_in, Some(7), "{piece_bytes}");
         }
     }
@@ -266,5 +266,31 @@ proptest! {
                 prop_assert_eq!(metered(operation, framing, &pieces, clean_end), whole);
             }
         }
+    }
+}
+
+#[test]
+fn without_an_announced_length_an_end_is_whole_only_if_the_bytes_are() {
+    let cases = [
+        (Framing::Whole, r#"{"done":true}"#, Ending::Complete),
+        (Framing::Whole, "{\"done\":true}\n", Ending::Complete),
+        (Framing::Ndjson, "{\"done\":true}\n", Ending::Complete),
+        (Framing::Sse, "data: [DONE]\n\n", Ending::Complete),
+    ];
+    for (framing, body, expected) in cases {
+        let mut meter = Meter::new(Operation::Chat, framing);
+        meter.push(body.as_bytes());
+        assert_eq!(meter.finish(Close::Unannounced), expected, "{body}");
+    }
+    for (framing, body) in [
+        (Framing::Whole, r#"{"message":{"content":"cut"}"#),
+        (Framing::Whole, r#"{"message":{"#),
+        (Framing::Ndjson, "{\"done\":false}\n"),
+        (Framing::Sse, "data: {}\n\n"),
+    ] {
+        let mut meter = Meter::new(Operation::Chat, framing);
+        meter.push(body.as_bytes());
+        let ending = meter.finish(Close::Unannounced);
+        assert!(matches!(ending, Ending::Died(_)), "{body}: {ending:?}");
     }
 }

@@ -86,7 +86,7 @@ fn a_fault_told_in_band_is_one_frame_wherever_the_stream_broke_off() {
             meter.push(&dialect.in_band(operation, framing, at_border, &fault));
             assert!(meter.at_frame_border());
             assert_eq!(
-                meter.finish(true),
+                meter.finish(crate::dialect::Close::Framed),
                 Ending::ErrorTold("boom".to_owned()),
                 "{operation:?} after {so_far:?}"
             );

@@ -24,6 +24,7 @@ impl Client<'_> {
         mut head: ResponseHeader,
     ) -> Result<(), Fault> {
         match self.version() {
+            Version::HTTP_11 if matches!(head.status.as_u16(), 204 | 304) => (),
             Version::HTTP_11 if !head.headers.contains_key(http::header::CONTENT_LENGTH) => {
                 insert(&mut head, "transfer-encoding", "chunked")?;
             }
