@@ -17,7 +17,7 @@ use crate::routing::Route;
 
 use super::Gateway;
 use super::client::{Client, broken};
-use super::credentials::{NodeAccess, Timeouts};
+use super::credentials::{NodeAccess, Timeouts, tls_failure};
 use super::exchange::Pieces;
 use super::head;
 use super::proxy::Context;
@@ -440,6 +440,7 @@ pub(super) fn plain(error: &Error) -> String {
         E::WriteTimedout => "it stopped reading the request".into(),
         E::InvalidHTTPHeader | E::H1Error => "its answer is not HTTP".into(),
         E::InvalidCert => "its certificate is not trusted".into(),
+        E::TLSHandshakeFailure => tls_failure(&error.to_string()),
         other => other.as_str().to_owned(),
     }
 }

@@ -25,3 +25,5 @@ mod death;
 mod admin;
 
 mod process;
+
+mod tls;
