@@ -26,6 +26,8 @@ const HEADERS_MAX: usize = 100;
 const BODY_BYTES_TRUSTED: usize = 1024 * 1024;
 /// How long the rest of a refused body is read and thrown away, so that the client gets to read the refusal.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long what was written last of a broken answer has to get out on HTTP/2: a reset discards what is still buffered there.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(100);
 /// Requests on one connection, so that a balancer in front of us can spread connections again.
 const REQUESTS_PER_CONNECTION_MAX: u32 = 10_000;
 
@@ -394,6 +396,9 @@ impl Client<'_> {
         request_id: &str,
     ) -> PingoraResult<bool> {
         if fault.kind == Kind::ClientGone || self.session.response_written().is_some() {
+            if fault.kind != Kind::ClientGone && self.session.as_ref().is_http2() {
+                let _ = timeout(LAST_WORDS_TIMEOUT, self.gone()).await;
+            }
             return Err(
                 Error::explain(ErrorType::ConnectionClosed, fault.message.clone()).into_down(),
             );

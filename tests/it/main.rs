@@ -26,4 +26,6 @@ mod admin;
 
 mod process;
 
+mod h2;
+
 mod tls;
