@@ -7,7 +7,12 @@ use arc_swap::ArcSwapOption;
 use base64::Engine as _;
 use http::header::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
+use pingora::protocols::tls::CaType;
+use pingora::tls::{CertificateDer, RootCertStore};
 use pingora::upstreams::peer::HttpPeer;
+use pingora::utils::tls::WrappedX509;
+use x509_parser::pem::Pem;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::config::{NodeAuth, NodeConfig};
 use crate::error::{Fault, Kind};
@@ -21,6 +26,8 @@ pub(super) struct NodeAccess {
     tls: bool,
     server_name: String,
     verify: bool,
+    /// Trusted for this node in place of the system's.
+    authorities: Option<Arc<CaType>>,
     /// The node's own authority: Ollama refuses a foreign `Host`.
     host: HeaderValue,
     base_path: String,
@@ -34,7 +41,7 @@ type KnownPeer = ((SocketAddr, Timeouts), Arc<HttpPeer>);
 
 impl NodeAccess {
     /// # Errors
-    /// `Internal` when a configured header or key cannot stand in a request.
+    /// `Internal` when a configured header or key cannot stand in a request, or a certificate cannot be trusted.
     pub(super) fn new(node: &NodeConfig) -> Result<NodeAccess, Fault> {
         let url = &node.url;
         let host = match (
@@ -61,6 +68,12 @@ impl NodeAccess {
                 .clone()
                 .unwrap_or_else(|| url.host.clone()),
             verify: !node.tls.insecure_skip_verify,
+            authorities: node
+                .tls
+                .ca_pem
+                .as_deref()
+                .map(|pem| authorities(&node.name, pem))
+                .transpose()?,
             host: HeaderValue::from_str(&host)
                 .map_err(|error| unusable(&node.name, "host", &error))?,
             base_path: url.base_path.clone(),
@@ -94,6 +107,7 @@ impl NodeAccess {
         let mut peer = HttpPeer::new(addr, self.tls, name);
         peer.options.verify_cert = self.verify;
         peer.options.verify_hostname = self.verify;
+        peer.options.ca.clone_from(&self.authorities);
         peer.options.connection_timeout = Some(timeouts.connect);
         // With TLS the handshake comes on top.
         peer.options.total_connection_timeout = Some(timeouts.connect * 2);
@@ -135,6 +149,49 @@ pub(super) struct Timeouts {
     pub(super) connect: std::time::Duration,
     /// Between two reads or writes.
     pub(super) read: std::time::Duration,
+}
+
+/// Reads certificates in PEM. Each is tried in both ways it will be used: as X.509, where Pingora's own parser would panic, and
+/// as an anchor of trust, which Pingora would find unusable only when it connects.
+fn authorities(node: &str, pem: &[u8]) -> Result<Arc<CaType>, Fault> {
+    let refused = |why: &dyn std::fmt::Display| {
+        let message = format!(
+            "node `{node}`: the file of its `tls.ca` can't be used: {why}; put the certificates of the authorities there, in PEM"
+        );
+        Fault::new(Kind::Internal, message)
+    };
+    let mut anchors = RootCertStore::empty();
+    let mut trusted = Vec::new();
+    for block in Pem::iter_from_buffer(pem) {
+        let block = block.map_err(|error| refused(&error))?;
+        if block.label != "CERTIFICATE" {
+            continue;
+        }
+        anchors
+            .add(CertificateDer::from(block.contents.as_slice()))
+            .map_err(|error| refused(&error))?;
+        let certificate = WrappedX509::try_new(block.contents, |der| {
+            X509Certificate::from_der(der).map(|(_, certificate)| certificate)
+        });
+        trusted.push(certificate.map_err(|error| refused(&error))?);
+    }
+    if trusted.is_empty() {
+        return Err(refused(&"it holds no certificate"));
+    }
+    Ok(trusted.into())
+}
+
+/// What a failed handshake means. The TLS library's own error is gone by now; only its text is left.
+pub(super) fn tls_failure(text: &str) -> String {
+    let told = text
+        .split_once("invalid peer certificate: ")
+        .map(|(_, rest)| rest.split(", SNI: ").next().unwrap_or(rest));
+    match told {
+        Some(why) => format!(
+            "its certificate is not trusted: {why} (see tls.ca and tls.server_name of the endpoint)"
+        ),
+        None => "the TLS handshake failed; does it serve https?".into(),
+    }
 }
 
 fn auth_header(auth: &NodeAuth) -> Option<(String, String)> {

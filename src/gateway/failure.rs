@@ -6,6 +6,8 @@ use pingora::{Error, ErrorType};
 
 use crate::error::{Fault, Kind};
 
+use super::credentials::tls_failure;
+
 /// A failed attempt.
 pub(super) struct Failed {
     pub(super) fault: Fault,
@@ -127,6 +129,9 @@ impl Declined {
 /// An error of Pingora's in a few words, without addresses and source positions.
 pub(super) fn plain(error: &Error) -> String {
     use ErrorType as E;
+    if error.etype() == &E::TLSHandshakeFailure {
+        return tls_failure(&error.to_string());
+    }
     let words = match error.etype() {
         E::ConnectRefused => "connection refused",
         E::ConnectTimedout => "no connection within proxy.connection_timeout",

@@ -1,15 +1,17 @@
 //! What Pingora has no limit for: the number of connections, and the total time a request's head may take.
 //!
-//! The watch over a head lives in a task-local, which an HTTP/2 stream's own task does not see: there the deadline is put off
-//! once the first request has come, and idle connections are closed by Pingora's `h2_idle_timeout`.
+//! The watch over a head lives in a task-local, which an HTTP/2 stream's own task does not see: there the deadline covers the
+//! preface, and what follows is closed by Pingora's `h2_idle_timeout`, which knows whether streams are open.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use pingora::apps::ServerApp;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::protocols::Stream;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::H2Options;
 use pingora::server::ShutdownWatch;
 
 use crate::config::Server;
@@ -43,6 +45,35 @@ pub(super) fn next_head_may_take(limits: &Server) {
             .at_ms
             .store(wait.as_millis() as u64, Ordering::Relaxed);
     });
+}
+
+/// An HTTP application whose connections are off the watch once they turn out to speak HTTP/2.
+pub struct Heads<A>(pub(super) Arc<A>);
+
+#[async_trait]
+impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Heads<A> {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        self.0.process_new_http(session, shutdown).await
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        self.0.server_options()
+    }
+
+    /// Pingora asks for these between the preface and the first stream, in the connection's own task: the one place where
+    /// the protocol is known and the watch can be reached.
+    fn h2_options(&self) -> Option<H2Options> {
+        head_is_here();
+        self.0.h2_options()
+    }
+
+    async fn http_cleanup(&self) {
+        self.0.http_cleanup().await;
+    }
 }
 
 /// A server application behind a limit on connections and a deadline on heads.

@@ -16,7 +16,7 @@ use crate::error::{Fault, Kind};
 use super::Gateway;
 use super::admin::AdminApp;
 use super::drain::{LAG, Signals};
-use super::guard::Guard;
+use super::guard::{Guard, Heads};
 use super::probe::Watch;
 use super::proxy::Proxy;
 
@@ -26,7 +26,7 @@ const ADMIN_CONNECTIONS_MAX: usize = 256;
 /// A gateway and what stands at its doors.
 pub struct Parts {
     pub gateway: Arc<Gateway>,
-    pub main: Guard<HttpProxy<Proxy>>,
+    pub main: Guard<Heads<HttpProxy<Proxy>>>,
     pub admin: Guard<AdminApp>,
     pub watch: Watch,
 }
@@ -48,7 +48,7 @@ pub fn build(config: Config) -> Result<Parts, Fault> {
     let metrics = gateway.metrics().clone();
     Ok(Parts {
         main: Guard::new(
-            proxy,
+            Heads(Arc::new(proxy)),
             server.connections_max,
             server.read_header_timeout,
             metrics.clone(),

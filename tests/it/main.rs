@@ -27,3 +27,7 @@ mod death;
 mod admin;
 
 mod process;
+
+mod h2;
+
+mod tls;

@@ -10,7 +10,7 @@ fn llama() -> demo::NodeBuilder {
 }
 
 /// A streaming call of each dialect, and the text by which its client learns of an error.
-const CALLS: [(&str, &str, &str); 5] = [
+pub(crate) const CALLS: [(&str, &str, &str); 5] = [
     (
         "/api/chat",
         r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}]}"#,
@@ -37,7 +37,7 @@ const CALLS: [(&str, &str, &str); 5] = [
         "\nevent: error\ndata: {\"type\":\"error\"",
     ),
 ];
-const TERMINALS: [&str; 3] = ["\"done\":true", "[DONE]", "message_stop"];
+pub(crate) const TERMINALS: [&str; 3] = ["\"done\":true", "[DONE]", "message_stop"];
 
 async fn cut(herd: &Herd, what: &str, path: &str, body: &str) -> String {
     let reply = herd.post(path, body).await;

@@ -1,15 +1,22 @@
 //! What a client is told: a node's answer, one of our own, or a refusal in its dialect.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::{Method, Version};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result as PingoraResult};
+
+use tokio::time::timeout;
 
 use super::Client;
 use crate::dialect::{Call, Dialect};
 use crate::error::{Fault, Kind};
 use crate::gateway::failure::Declined;
 use crate::telemetry::record::Record;
+
+/// How long what was written last of a broken answer has to get out on HTTP/2: a reset discards what is still buffered there.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// A whole answer of our own.
 pub(in crate::gateway) struct Page {
@@ -140,6 +147,9 @@ impl Client<'_> {
         request_id: &str,
     ) -> PingoraResult<bool> {
         if fault.kind == Kind::ClientGone || self.session.response_written().is_some() {
+            if fault.kind != Kind::ClientGone && self.session.as_ref().is_http2() {
+                let _ = timeout(LAST_WORDS_TIMEOUT, self.gone()).await;
+            }
             return Err(
                 Error::explain(ErrorType::ConnectionClosed, fault.message.clone()).into_down(),
             );
