@@ -9,6 +9,7 @@ mod check;
 pub(super) use answer::{Page, broken, insert};
 pub(super) use body::body_as_sent;
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use http::{Method, Version};
@@ -79,13 +80,15 @@ impl Client<'_> {
         self.session.req_header().version
     }
 
-    /// Runs `work` unless the client leaves meanwhile; then `work` is dropped, which frees whatever it held.
+    /// Runs `work` unless the client leaves meanwhile; then the caller drops it, which frees whatever it held.
+    ///
+    /// It comes pinned where it stands, because these futures are many kilobytes large and every move would copy them.
     ///
     /// # Errors
     /// `ClientGone`.
     pub(super) async fn unless_gone<T>(
         &mut self,
-        work: impl Future<Output = T>,
+        work: Pin<&mut impl Future<Output = T>>,
     ) -> Result<T, Fault> {
         tokio::select! {
             biased;

@@ -1,5 +1,7 @@
 //! One request, from socket to socket, as one linear function.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 
 use crate::admin;
@@ -95,7 +97,11 @@ impl Gateway {
             ctx.routed(&self.config.nodes[route.node.0].name, &route);
             let access = &self.access[route.node.0];
             let outgoing = Outgoing::new(client, &asked, &route, access, &ctx.record.request_id)?;
-            match client.unless_gone(self.send(&route, &outgoing)).await? {
+            let sent = {
+                let sending = pin!(self.send(&route, &outgoing));
+                client.unless_gone(sending).await?
+            };
+            match sent {
                 Ok(answer) => {
                     ctx.record.phase = Phase::Stream;
                     let served = Served {

@@ -41,7 +41,8 @@ impl Outgoing {
     ) -> Result<Outgoing, Fault> {
         let path = access.path(&asked.call.node_path, client.query());
         let mut head =
-            RequestHeader::build(Method::POST, path.as_bytes(), Some(16)).map_err(broken)?;
+            // Servers do not care about the case of names, and keeping it costs a second map.
+            RequestHeader::build_no_case(Method::POST, path.as_bytes(), Some(16)).map_err(broken)?;
         let nominated = head::nominated(client.headers());
         for (name, value) in client.headers() {
             let ours = matches!(name.as_str(), "content-type" | "content-encoding");

@@ -93,7 +93,9 @@ impl Gateway {
             return Ok(placed);
         }
         let queued_at = Instant::now();
-        let placed = client.unless_gone(self.wait(ask, queued_at)).await;
+        // Waiting is rare, and its future would make that of every request larger.
+        let mut waiting = Box::pin(self.wait(ask, queued_at));
+        let placed = client.unless_gone(waiting.as_mut()).await;
         ctx.record.queue += queued_at.elapsed();
         placed?
     }

@@ -1,5 +1,7 @@
 //! Bytes from a node to a client, both ends watched; a stream that does not end as it should never looks as if it did.
 
+use std::pin::pin;
+
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
@@ -45,24 +47,20 @@ impl Gateway {
     ) -> Result<(), Fault> {
         let Served { call, route, lease } = served;
         ctx.record.first_byte = Some(ctx.elapsed());
-        let framing = match answer.head.status.is_success() {
-            true => Framing::of(
-                answer
-                    .head
-                    .headers
-                    .get("content-type")
-                    .and_then(|value| value.to_str().ok()),
-            ),
+        let head = answer.node.head();
+        let content_type = head.headers.get(http::header::CONTENT_TYPE);
+        let framing = match head.status.is_success() {
+            true => Framing::of(content_type.and_then(|value| value.to_str().ok())),
             false => Framing::Whole, // an error is one document, whatever a success would have been
         };
-        let mut stream = Relayed {
-            node: answer.node,
-            meter: Meter::new(call.operation, framing),
-            announced: announces_end(&answer.head),
-            first_token: None,
-        };
-        self.write_answer_head(client, &answer.head, &call, &route, ctx)
+        self.write_answer_head(client, head, &call, &route, ctx)
             .await?;
+        let mut stream = Relayed {
+            meter: Meter::new(call.operation, framing),
+            announced: announces_end(head),
+            first_token: None,
+            node: answer.node,
+        };
         let deadline = self
             .config
             .proxy
@@ -172,13 +170,18 @@ impl Gateway {
             if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
                 return Ok(End::OutOfTime);
             }
-            let read = stream.node.read(silence_max);
-            let piece = match deadline {
-                Some(deadline) => match client.unless_gone(timeout_at(deadline, read)).await? {
-                    Ok(piece) => piece,
-                    Err(_) => return Ok(End::OutOfTime),
-                },
-                None => client.unless_gone(read).await?,
+            let piece = {
+                let read = pin!(stream.node.read(silence_max));
+                match deadline {
+                    Some(deadline) => {
+                        let read = pin!(timeout_at(deadline, read));
+                        match client.unless_gone(read).await? {
+                            Ok(piece) => piece,
+                            Err(_) => return Ok(End::OutOfTime),
+                        }
+                    }
+                    None => client.unless_gone(read).await?,
+                }
             };
             match piece {
                 Ok(Some(piece)) => stream.pass(client, piece).await?,

@@ -1,10 +1,12 @@
 //! The node's half of an exchange: connect, send, wait for the first byte, and judge whether another node may be tried.
 
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
@@ -29,7 +31,6 @@ const FRESH: u64 = 1;
 
 /// A node's answer, its first bytes in hand: only now is it safe to begin with the client.
 pub(super) struct Answer {
-    pub(super) head: ResponseHeader,
     /// `None` when the body is empty.
     pub(super) first: Option<Bytes>,
     pub(super) node: Connection,
@@ -55,13 +56,14 @@ impl Gateway {
             true => (proxy.warm_header_timeout, "warm_header_timeout"),
             false => (proxy.response_header_timeout, "response_header_timeout"),
         };
-        let result = match timeout(limit, self.attempt(route, outgoing)).await {
+        let attempt = pin!(self.attempt(route, outgoing));
+        let result = match timeout(limit, attempt).await {
             Ok(Ok(answer)) => self.judge(answer, name).await,
             Ok(failed) => failed,
             Err(_) => Err(Failed::silent(name, limit, key)),
         };
         match &result {
-            Ok(answer) => self.count_answer(name, answer.head.status.as_str()),
+            Ok(answer) => self.count_answer(name, answer.node.head().status.as_str()),
             Err(failed) => self.count_failure(name, failed.reason),
         }
         result
@@ -93,19 +95,19 @@ impl Gateway {
         let peer = self.access[route.node.0].peer(addr, timeouts);
         let (session, reused) = self.connect(&peer, name).await?;
         let mut node = Connection { session, peer };
-        let head = match node.exchange(outgoing).await {
+        let exchanged = match node.exchange(outgoing).await {
             Err(error) if reused && is_stale(&error) => {
                 let mut fresh = HttpPeer::clone(&node.peer);
                 fresh.group_key = FRESH;
-                node.session = self.connect(&fresh, name).await?.0;
+                node.session = Box::pin(self.connect(&fresh, name)).await?.0; // rare, and large
                 node.exchange(outgoing).await
             }
             exchanged => exchanged,
         };
-        let head = head.map_err(|error| Failed::after_sending(name, &error))?;
+        exchanged.map_err(|error| Failed::after_sending(name, &error))?;
         let first = node.first_piece().await;
         let first = first.map_err(|error| Failed::after_sending(name, &error))?;
-        Ok(Answer { head, first, node })
+        Ok(Answer { first, node })
     }
 
     async fn connect(&self, peer: &HttpPeer, name: &str) -> Result<(HttpSession, bool), Failed> {
@@ -119,7 +121,7 @@ impl Gateway {
 
     /// Decides by status and, for errors, by the text whether the answer is for the client.
     async fn judge(&self, mut answer: Answer, name: &str) -> Result<Answer, Failed> {
-        let status = answer.head.status.as_u16();
+        let status = answer.node.head().status.as_u16();
         if (200..400).contains(&status) {
             return Ok(answer);
         }
@@ -128,7 +130,7 @@ impl Gateway {
             Verdict::Relay => Ok(answer),
             Verdict::Retry(reason) => {
                 let blames_node = dialect::counts_against_node(status, &body);
-                let head = client_head(&answer.head)?;
+                let head = client_head(answer.node.head())?;
                 let declined = Declined {
                     status,
                     head,
@@ -152,7 +154,7 @@ impl Gateway {
 }
 
 impl Connection {
-    async fn exchange(&mut self, outgoing: &Outgoing) -> pingora::Result<ResponseHeader> {
+    async fn exchange(&mut self, outgoing: &Outgoing) -> pingora::Result<()> {
         let head = Box::new(outgoing.head.clone());
         self.session.write_request_header(head).await?;
         // A node that refuses early may close before it has read the body; its answer is then still there to be read.
@@ -160,8 +162,18 @@ impl Connection {
         if let Err(error) = self.session.read_response_header().await {
             return Err(written.err().unwrap_or(error));
         }
-        let head = self.session.response_header().cloned();
-        head.ok_or_else(|| Error::explain(ErrorType::InvalidHTTPHeader, "no response head"))
+        match self.session.response_header() {
+            Some(_) => Ok(()),
+            None => Error::e_explain(ErrorType::InvalidHTTPHeader, "no response head"),
+        }
+    }
+
+    /// The head of the answer.
+    pub(super) fn head(&self) -> &ResponseHeader {
+        // `exchange` has made sure that there is one before it gave the connection out.
+        static NONE: LazyLock<ResponseHeader> =
+            LazyLock::new(|| ServerSession::generate_error(502));
+        self.session.response_header().unwrap_or(&NONE)
     }
 
     async fn write_body(&mut self, pieces: &[Bytes]) -> pingora::Result<()> {

@@ -84,6 +84,49 @@ async fn every_failure_before_the_first_byte_goes_to_another_node() {
 }
 
 #[tokio::test]
+async fn eight_mebibytes_with_the_model_last_reach_the_second_node_intact() {
+    let text = "0123456789abcdef".repeat(8 * 1024 * 1024 / 16);
+    let body = format!(r#"{{"prompt":"{text}","stream":false,"model":"llama3"}}"#);
+    for refuse in [
+        |node: &demo::Node| node.kill(),
+        |node: &demo::Node| node.fault(Fault::busy()),
+        |node: &demo::Node| node.fault(Fault::EarlyStatus { status: 503 }),
+    ] {
+        for chunked in [false, true] {
+            let herd = pair("").await;
+            refuse(&herd.nodes[0]);
+            let mut raw = crate::support::Raw::open(herd.addr()).await;
+            if chunked {
+                raw.send(
+                    "POST /api/generate HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n",
+                )
+                .await;
+                for piece in body.as_bytes().chunks(100_003) {
+                    raw.send(format!("{:x}\r\n", piece.len())).await;
+                    raw.send(piece).await;
+                    raw.send("\r\n").await;
+                }
+                raw.send("0\r\n\r\n").await;
+            } else {
+                raw.send(crate::support::client::request(
+                    "POST",
+                    "/api/generate",
+                    &body,
+                ))
+                .await;
+            }
+            let reply = raw.reply().await.is(200);
+            assert_eq!(reply.header("x-arriero-node"), Some("gpu-1"));
+            let seen = herd.served(1).pop().expect("a request");
+            assert!(
+                seen.body == body.as_bytes(),
+                "chunked: {chunked}: not the client's bytes"
+            );
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_node_that_refuses_connections_costs_nobody_an_error() {
     let herd = pair("").await;
     herd.nodes[0].kill();

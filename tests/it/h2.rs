@@ -72,7 +72,7 @@ async fn http_1_clients_use_the_same_port() {
 
 #[tokio::test]
 async fn large_bodies_reach_the_second_node_intact_after_the_first_refused() {
-    let text = "0123456789abcdef".repeat(5 * 1024 * 1024 / 16);
+    let text = "0123456789abcdef".repeat(8 * 1024 * 1024 / 16);
     let body = format!(r#"{{"prompt":"{text}","stream":false,"model":"llama3"}}"#);
     for length in [Some(body.len()), None] {
         let herd = herd_of(vec![(llama(), "priority: 200"), (llama(), "")], H2C).await;
