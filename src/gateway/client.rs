@@ -7,7 +7,7 @@ mod body;
 mod check;
 
 pub(super) use answer::{Page, broken, insert};
-pub(super) use body::body_as_sent;
+pub(super) use body::{body_as_sent, unreadable};
 
 use std::pin::Pin;
 use std::time::Duration;

@@ -39,7 +39,10 @@ impl Gateway {
         self.lifecycle.admits()?;
         match call.serve {
             Serve::Catalogue => return self.answer_from_catalogue(client, &call, ctx).await,
-            Serve::ByHead => return self.open_passage(client, &call, ctx),
+            Serve::ByHead => {
+                self.open_passage(client, &call, ctx)?;
+                return client.invite_body().await;
+            }
             Serve::ByModel => (),
         }
 

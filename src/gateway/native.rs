@@ -12,7 +12,7 @@ use crate::routing::{self, HeadAsk, HeadRoute, NoRoute};
 use crate::telemetry::record::Phase;
 
 use super::Gateway;
-use super::client::Client;
+use super::client::{Client, unreadable};
 use super::credentials::Timeouts;
 use super::failure::plain;
 use super::head;
@@ -224,7 +224,7 @@ impl Gateway {
             };
         };
         if error.esource() == &ErrorSource::Downstream {
-            return Fault::client_gone();
+            return unreadable(error, &self.config.server);
         }
         let name = &self.config.nodes[passage.route.node.0].name;
         let message = format!("node `{name}` failed: {}", plain(error));

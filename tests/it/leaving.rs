@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use arriero::demo::{self, Outcome};
 
+use crate::support::client::full_listener;
 use crate::support::herd::herd_of;
 use crate::support::{Herd, Raw, herd, within};
 
@@ -148,13 +149,7 @@ async fn while_queueing_at_the_gateway() {
 
 #[tokio::test]
 async fn while_connecting_to_a_node_that_does_not_answer() {
-    // A full accept queue: the kernel completes no further handshake, so a connection hangs as towards a dead host.
-    let listener = tokio::net::TcpSocket::new_v4().expect("a socket");
-    listener
-        .bind("127.0.0.1:0".parse().expect("an address"))
-        .expect("bind");
-    let listener = listener.listen(1).expect("listen");
-    let addr = listener.local_addr().expect("an address");
+    let (addr, _wall) = full_listener().await;
     let herd = herd_of(vec![(llama(), "")], "proxy: { connection_timeout: 30s }").await;
     // The node moves behind the wall: its own address stays known, its listener is replaced by the full one.
     herd.gateway.gateway.fleet().observe(
@@ -162,18 +157,6 @@ async fn while_connecting_to_a_node_that_does_not_answer() {
         arriero::fleet::Observation::Resolved(addr),
         Instant::now(),
     );
-    let mut wall = Vec::new();
-    for _ in 0..8 {
-        let knock = tokio::time::timeout(
-            Duration::from_millis(200),
-            tokio::net::TcpStream::connect(addr),
-        )
-        .await;
-        match knock {
-            Ok(Ok(stream)) => wall.push(stream),
-            _ => break,
-        }
-    }
     let raw = herd.begin("/api/chat", CHAT).await;
     herd.eventually("the request holds a slot", |view| {
         view.nodes[0].in_flight() == 1

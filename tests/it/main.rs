@@ -31,3 +31,11 @@ mod process;
 mod h2;
 
 mod tls;
+
+mod raw;
+
+mod faults;
+
+mod pressure;
+
+mod mutation;

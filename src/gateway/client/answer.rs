@@ -146,7 +146,10 @@ impl Client<'_> {
         fault: &Fault,
         request_id: &str,
     ) -> PingoraResult<bool> {
-        if fault.kind == Kind::ClientGone || self.session.response_written().is_some() {
+        // A `100 Continue` is no answer yet.
+        let answered = self.session.response_written();
+        let has_begun = answered.is_some_and(|head| !head.status.is_informational());
+        if fault.kind == Kind::ClientGone || has_begun {
             if fault.kind != Kind::ClientGone && self.session.as_ref().is_http2() {
                 let _ = timeout(LAST_WORDS_TIMEOUT, self.gone()).await;
             }

@@ -28,6 +28,21 @@ impl Client<'_> {
         value.to_str().ok()?.parse().ok()
     }
 
+    /// Tells a client that waits for `100 Continue` to send its body; no node gets to see its `Expect`.
+    ///
+    /// # Errors
+    /// `ClientGone`.
+    pub(in crate::gateway) async fn invite_body(&mut self) -> Result<(), Fault> {
+        let waits = self.headers().contains_key(http::header::EXPECT)
+            && self.version() != http::Version::HTTP_10
+            && !self.session.as_mut().is_body_empty();
+        if !waits {
+            return Ok(());
+        }
+        let written = self.session.as_mut().write_continue_response().await;
+        written.map_err(|_| Fault::client_gone())
+    }
+
     /// Reads the whole body, up to the limit.
     ///
     /// # Errors
@@ -38,14 +53,7 @@ impl Client<'_> {
         if announced.is_some_and(|length| length > limits.body_bytes_max) {
             return Err(too_large(limits.body_bytes_max));
         }
-        if self.headers().contains_key(http::header::EXPECT) {
-            // We read the body ourselves, so nobody else tells the client to send it.
-            self.session
-                .as_mut()
-                .write_continue_response()
-                .await
-                .map_err(|_| Fault::client_gone())?;
-        }
+        self.invite_body().await?;
         let Some(first) = self.read_piece(limits).await? else {
             return Ok(Bytes::new());
         };
@@ -81,16 +89,10 @@ impl Client<'_> {
         .await
         {
             Ok(Ok(piece)) => piece,
-            Ok(Err(error)) if error.etype() == &ErrorType::ReadTimedout => {
-                return Err(body_too_slow(limits));
-            }
-            Ok(Err(error)) if is_gone(&error) => return Err(Fault::client_gone()),
             Ok(Err(error)) => {
-                let message = format!(
-                    "the request's body breaks HTTP's framing: {}",
-                    error.etype().as_str()
-                );
-                return Err(Fault::malformed("bad_framing", message));
+                // Where the next request would begin is anybody's guess now.
+                self.session.as_mut().set_keepalive(None);
+                return Err(unreadable(&error, limits));
             }
             Err(_) => return Err(body_too_slow(limits)),
         };
@@ -111,9 +113,17 @@ impl Client<'_> {
     }
 }
 
-fn is_gone(error: &Error) -> bool {
-    use ErrorType::{ConnectionClosed, ReadError, WriteError};
-    matches!(error.etype(), ConnectionClosed | ReadError | WriteError)
+/// What an error of Pingora's on the client's connection means.
+pub(in crate::gateway) fn unreadable(error: &Error, limits: &Server) -> Fault {
+    use ErrorType::{ConnectionClosed, ReadError, ReadTimedout, WriteError, WriteTimedout};
+    match error.etype() {
+        ReadTimedout => body_too_slow(limits),
+        ConnectionClosed | ReadError | WriteError | WriteTimedout => Fault::client_gone(),
+        other => Fault::malformed(
+            "bad_framing",
+            format!("the request breaks HTTP's framing: {}", other.as_str()),
+        ),
+    }
 }
 
 fn body_too_slow(limits: &Server) -> Fault {

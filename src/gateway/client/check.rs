@@ -37,15 +37,10 @@ impl Client<'_> {
             );
             return Err(Fault::refused(431, "headers_too_large", message));
         }
-        if head.version == Version::HTTP_11 && !head.headers.contains_key(http::header::HOST) {
-            return Err(Fault::malformed(
-                "no_host",
-                "the request has no Host header, which HTTP/1.1 requires",
-            ));
-        }
-        if let Some(expected) = head.headers.get(http::header::EXPECT)
-            && !expected.as_bytes().eq_ignore_ascii_case(b"100-continue")
-        {
+        self.check_target()?;
+        self.check_host()?;
+        let mut expected = head.headers.get_all(http::header::EXPECT).iter();
+        if expected.any(|value| !value.as_bytes().eq_ignore_ascii_case(b"100-continue")) {
             return Err(Fault::refused(
                 417,
                 "unknown_expectation",
@@ -53,6 +48,40 @@ impl Client<'_> {
             ));
         }
         self.check_framing()
+    }
+
+    /// A path or a URL, as written: Pingora completes what lacks its slash and forgets a fragment, other servers may not.
+    fn check_target(&self) -> Result<(), Fault> {
+        let Some(h1) = self.session.as_ref().as_http1() else {
+            return Ok(());
+        };
+        let raw = h1.get_headers_raw_bytes();
+        let target = target_of(&raw);
+        let is_rooted = [&b"/"[..], b"http://", b"https://", b"*"]
+            .iter()
+            .any(|start| starts_with(target, start));
+        if is_rooted && !target.contains(&b'#') {
+            return Ok(());
+        }
+        Err(Fault::refused(
+            404,
+            "not_found",
+            "the request target is no path that starts with `/` and has no `#fragment`; check the base URL",
+        ))
+    }
+
+    /// HTTP/1.1 requires a Host, and RFC 9112 §3.2 that a malformed one is refused.
+    fn check_host(&self) -> Result<(), Fault> {
+        match self.headers().get(http::header::HOST) {
+            None if self.version() == Version::HTTP_11 => Err(Fault::malformed(
+                "no_host",
+                "the request has no Host header, which HTTP/1.1 requires",
+            )),
+            Some(host) if !host.as_bytes().iter().all(|byte| is_of_host(*byte)) => Err(
+                Fault::malformed("bad_host", "the Host header is no `name` or `name:port`"),
+            ),
+            _ => Ok(()),
+        }
     }
 
     /// One `Content-Length` or one `Transfer-Encoding: chunked`, never both: anything else is how requests are smuggled.
@@ -85,6 +114,24 @@ impl Client<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// The middle of the request line, whatever stands there. Empty lines may come before it.
+fn target_of(raw: &[u8]) -> &[u8] {
+    let line = raw.trim_ascii_start();
+    let line = line.split(|byte| *byte == b'\n').next().unwrap_or(line);
+    let mut words = line.splitn(2, |byte| *byte == b' ').skip(1);
+    words.next().unwrap_or_default().trim_ascii_start()
+}
+
+fn starts_with(text: &[u8], start: &[u8]) -> bool {
+    text.get(..start.len())
+        .is_some_and(|head| head.eq_ignore_ascii_case(start))
+}
+
+/// What RFC 3986 allows in a host and port; the rarer delimiters, which no name has, are left out.
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%[]:".contains(&byte)
 }
 
 /// Whether the raw head names a Content-Length.

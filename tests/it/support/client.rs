@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::within;
 
@@ -87,6 +87,13 @@ impl Raw {
     /// Sends as far as the other side takes it; a refusal may close the connection before all is written.
     pub(crate) async fn send_what_goes(&mut self, bytes: impl AsRef<[u8]>) {
         let _ = within("a write", self.stream.write_all(bytes.as_ref())).await;
+    }
+
+    /// Closes this side; what the other side sends can still be read.
+    pub(crate) async fn finish_sending(&mut self) {
+        within("a FIN", self.stream.shutdown())
+            .await
+            .expect("shutdown");
     }
 
     /// Reads until something new is in the buffer; false at the end of the connection.
@@ -232,4 +239,24 @@ impl Raw {
     pub(crate) fn reset(self) {
         self.stream.set_zero_linger().expect("linger");
     }
+}
+
+/// A listener whose accept queue is full: the kernel completes no further handshake, so a connection hangs as towards a dead
+/// host, for as long as the second value lives.
+pub(crate) async fn full_listener() -> (SocketAddr, (TcpListener, Vec<TcpStream>)) {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket
+        .bind("127.0.0.1:0".parse().expect("an address"))
+        .expect("bind");
+    let listener = socket.listen(1).expect("listen");
+    let addr = listener.local_addr().expect("an address");
+    let mut wall = Vec::new();
+    for _ in 0..8 {
+        let knock = TcpStream::connect(addr);
+        match tokio::time::timeout(std::time::Duration::from_millis(200), knock).await {
+            Ok(Ok(stream)) => wall.push(stream),
+            _ => break,
+        }
+    }
+    (addr, (listener, wall))
 }
