@@ -1,6 +1,7 @@
 //! Bytes from a node to a client, both ends watched; a stream that does not end as it should never looks as if it did.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
@@ -71,7 +72,7 @@ impl Gateway {
         drop(lease);
         ctx.tell_stream(stream.meter.usage(), stream.first_token);
         let end = pumped?;
-        let Some(fault) = self.verdict_on_end(&end, &mut stream, &route, framing) else {
+        let Some(fault) = self.verdict_on_end(&end, &mut stream, &route) else {
             client.write(Bytes::new(), true).await?;
             if matches!(end, End::Clean) {
                 self.reuse(stream.node).await;
@@ -191,77 +192,73 @@ impl Gateway {
         }
     }
 
-    /// Whether the end is one that the client must be told of; tells the node's health too.
-    fn verdict_on_end(
-        &self,
-        end: &End,
-        stream: &mut Relayed,
-        route: &Route,
-        framing: Framing,
-    ) -> Option<Cut> {
-        let name = &self.config.nodes[route.node.0].name;
-        let failed = |kind: &'static str, why: String, told: bool| {
-            self.metrics
-                .nodes
-                .errors
-                .with_label_values(&[name, kind])
-                .inc();
-            self.observe(route.node, Observation::Traffic(Err(why.clone())));
-            Some(Cut {
-                fault: Fault::new(Kind::NodeFailed, why),
-                told,
-            })
-        };
+    /// Whether the end is one that the client must be told of; the node's health learns of it.
+    fn verdict_on_end(&self, end: &End, stream: &mut Relayed, route: &Route) -> Option<Cut> {
         let close = match end {
             End::Clean if stream.announced => Close::Framed,
             End::Clean => Close::Unannounced,
             End::Broken(_) | End::OutOfTime => Close::Cut,
         };
         let ending = stream.meter.finish(close);
-        match (end, ending) {
-            // With the terminal chunk the answer is whole, whatever became of the connection behind it.
-            (_, Ending::Complete) => {
-                self.observe(route.node, Observation::Traffic(Ok(())));
-                None
+        let name = &self.config.nodes[route.node.0].name;
+        let cut = cut(name, end, &ending, self.config.proxy.read_timeout);
+        match &cut {
+            None => self.observe(route.node, Observation::Traffic(Ok(()))),
+            Some(Cut {
+                fault,
+                blame: Some(kind),
+                ..
+            }) => {
+                let errors = &self.metrics.nodes.errors;
+                errors.with_label_values(&[name.as_str(), *kind]).inc();
+                self.observe(route.node, Observation::Traffic(Err(fault.message.clone())));
             }
-            (End::Clean, Ending::ErrorTold(why)) => failed(
-                "told_error",
-                format!("node `{name}` reported an error in its stream: {why}"),
-                true,
-            ),
-            (End::Clean, Ending::GaveUp) => {
-                let why = "the node ended the stream without finishing the answer (Ollama does so when a model repeats itself); \
-                           the answer is incomplete";
-                Some(Cut {
-                    fault: Fault::new(Kind::NodeFailed, why),
-                    told: false,
-                })
-            }
-            (End::Clean, Ending::Died(why)) => failed(
-                "mid_stream",
-                format!("node `{name}` broke off in the middle of the answer: {why}"),
-                false,
-            ),
-            (End::OutOfTime, _) => {
-                let why = "the answer took longer than proxy.response_timeout; it is incomplete";
-                Some(Cut {
-                    fault: Fault::new(Kind::NodeSilent, why),
-                    told: false,
-                })
-            }
-            (End::Broken(Broken::Silent), _) => {
-                let limit = self.config.proxy.read_timeout.as_secs_f32();
-                let why = format!(
-                    "node `{name}` fell silent for {limit} s in the middle of the answer (proxy.read_timeout)"
-                );
-                failed("stalled", why, framing == Framing::Whole)
-            }
-            (End::Broken(Broken::Cut(how)), _) => {
-                let why = format!("node `{name}` broke off in the middle of the answer: {how}");
-                failed("mid_stream", why, framing == Framing::Whole)
-            }
+            Some(_) => (),
         }
+        cut
     }
+}
+
+/// What an end means: `None` when the answer is whole.
+fn cut(name: &str, end: &End, ending: &Ending, read_timeout: Duration) -> Option<Cut> {
+    let failed = |blame, why: String| Cut {
+        fault: Fault::new(Kind::NodeFailed, why),
+        blame,
+        told: false,
+    };
+    let broke_off = |how: &str| {
+        let why = format!("node `{name}` broke off in the middle of the answer: {how}");
+        failed(Some("mid_stream"), why)
+    };
+    Some(match (end, ending) {
+        // With the terminal chunk the answer is whole, whatever became of the connection behind it.
+        (_, Ending::Complete) => return None,
+        (End::Clean, Ending::ErrorTold(why)) => Cut {
+            told: true,
+            ..failed(
+                Some("told_error"),
+                format!("node `{name}` reported an error in its stream: {why}"),
+            )
+        },
+        (End::Clean, Ending::GaveUp) => {
+            let why = "the node ended the stream without finishing the answer (Ollama does so when a model repeats itself); \
+                       the answer is incomplete";
+            failed(None, why.to_owned())
+        }
+        (End::Clean, Ending::Died(why)) => broke_off(why),
+        (End::OutOfTime, _) => {
+            let why = "the answer took longer than proxy.response_timeout; it is incomplete";
+            failed(None, why.to_owned())
+        }
+        (End::Broken(Broken::Silent), _) => {
+            let limit = read_timeout.as_secs_f32();
+            let why = format!(
+                "node `{name}` fell silent for {limit} s in the middle of the answer (proxy.read_timeout)"
+            );
+            failed(Some("stalled"), why)
+        }
+        (End::Broken(Broken::Cut(how)), _) => broke_off(how),
+    })
 }
 
 /// Who serves a request, for the answer's head.
@@ -303,7 +300,9 @@ fn announces_end(head: &pingora::http::ResponseHeader) -> bool {
 /// An answer that ended too early.
 struct Cut {
     fault: Fault,
-    /// The client has seen the reason in the stream already, or there is no place in the body to tell it.
+    /// Label of `upstream_errors_total`, when it speaks against the node.
+    blame: Option<&'static str>,
+    /// The client has seen the reason in the stream already.
     told: bool,
 }
 
