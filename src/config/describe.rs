@@ -242,9 +242,10 @@ fn nodes(out: &mut Description, config: &Config) {
             &node.name,
             format!("{}, type {}", node.url, node.profile.name),
         );
-        let slots = node
-            .slots
-            .map_or("learned".to_owned(), |slots| slots.to_string());
+        let slots = node.slots.map_or(
+            "auto (no limit; 4 assumed for spilling)".to_owned(),
+            |slots| slots.to_string(),
+        );
         out.line(
             "",
             format!(

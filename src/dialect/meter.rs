@@ -4,8 +4,6 @@
 //! what counts is what the parser finds: text of a model cannot fake a pattern, since its quotes are escaped, but the arguments of
 //! a tool call can.
 
-use memchr::memmem::Finder;
-
 use super::frame::{Event, Events, Lines};
 use super::{Ending, Framing, Operation, Usage};
 
@@ -14,7 +12,9 @@ mod shapes;
 mod signs;
 
 use shapes::{Counts, ErrorText, NativeLine, WithError, WithUsage, is_zero_chunk};
-use signs::{DONE, ERROR, MODEL, TYPE, USAGE, has_text, last_value, values};
+use signs::{
+    DONE, ERROR, EVAL_COUNT, MODEL, PROMPT_EVAL_COUNT, TYPE, USAGE, has_text, last_value, values,
+};
 
 /// How much of a whole document's begin and end is kept to find its usage, in bytes.
 const HEAD_BYTES_MAX: usize = 4 << 10;
@@ -370,8 +370,8 @@ fn usage_in(text: &[u8]) -> Usage {
         return counts.into();
     }
     Usage {
-        tokens_in: last_value(text, &Finder::new("\"prompt_eval_count\"")),
-        tokens_out: last_value(text, &Finder::new("\"eval_count\"")),
+        tokens_in: last_value(text, &PROMPT_EVAL_COUNT),
+        tokens_out: last_value(text, &EVAL_COUNT),
     }
 }
 

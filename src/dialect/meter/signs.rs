@@ -11,6 +11,8 @@ use serde::de::DeserializeOwned;
 pub(super) static DONE: Key = LazyLock::new(|| Finder::new("\"done\""));
 pub(super) static ERROR: Key = LazyLock::new(|| Finder::new("\"error\""));
 pub(super) static USAGE: Key = LazyLock::new(|| Finder::new("\"usage\""));
+pub(super) static PROMPT_EVAL_COUNT: Key = LazyLock::new(|| Finder::new("\"prompt_eval_count\""));
+pub(super) static EVAL_COUNT: Key = LazyLock::new(|| Finder::new("\"eval_count\""));
 pub(super) static MODEL: Key = LazyLock::new(|| Finder::new("\"model\""));
 pub(super) static TYPE: Key = LazyLock::new(|| Finder::new("\"type\""));
 
