@@ -90,7 +90,9 @@ impl Gateway {
             ctx.routed(&self.config.nodes[route.node.0].name, &route);
             let access = &self.access[route.node.0];
             let outgoing = Outgoing::new(client, &asked, &route, access, &ctx.record.request_id)?;
-            match client.unless_gone(self.send(&route, &outgoing)).await? {
+            // On the heap, or this future would keep room for an attempt through the whole answer.
+            let attempt = Box::pin(self.send(&route, &outgoing));
+            match client.unless_gone(attempt).await? {
                 Ok(answer) => {
                     ctx.record.phase = Phase::Stream;
                     let served = Served {
