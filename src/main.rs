@@ -11,6 +11,10 @@ use clap::{Args, Parser, Subcommand};
 use arriero::config::{self, Config, Sources};
 use arriero::{demo, gateway, telemetry};
 
+/// glibc's allocator keeps what a wave of streams has freed and grows with every next wave; docs/decisions/0006-allocator.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// One address for a herd of Ollama nodes.
 #[derive(Parser)]
 #[command(version, arg_required_else_help = false)]

@@ -1,7 +1,5 @@
 //! One request, from socket to socket, as one linear function.
 
-use std::pin::pin;
-
 use bytes::Bytes;
 
 use crate::admin;
@@ -101,8 +99,9 @@ impl Gateway {
             let access = &self.access[route.node.0];
             let outgoing = Outgoing::new(client, &asked, &route, access, &ctx.record.request_id)?;
             let sent = {
-                let sending = pin!(self.send(&route, &outgoing));
-                client.unless_gone(sending).await?
+                // On the heap, or this future would keep room for an attempt through the whole answer.
+                let mut attempt = Box::pin(self.send(&route, &outgoing));
+                client.unless_gone(attempt.as_mut()).await?
             };
             match sent {
                 Ok(answer) => {

@@ -4,6 +4,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use pingora::apps::HttpServerOptions;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::proxy::HttpProxy;
 use pingora::server::configuration::ServerConf;
 use pingora::server::{RunArgs, Server};
@@ -79,10 +80,10 @@ pub fn run(config: Config) -> Result<(), Fault> {
     let parts = build(config)?;
 
     let mut main = Service::new("gateway".into(), parts.main);
-    main.add_tcp(&main_addr.to_string());
+    main.add_listener(listener(main_addr));
     main.threads = Some(threads);
     let mut admin = Service::new("admin".into(), parts.admin);
-    admin.add_tcp(&admin_addr.to_string());
+    admin.add_listener(listener(admin_addr));
     admin.threads = Some(1); // of its own, so that probes and scrapes answer under any load
     server.add_service(main);
     server.add_service(admin);
@@ -111,6 +112,12 @@ fn server_conf(config: &Config) -> ServerConf {
         graceful_shutdown_timeout_seconds: Some(1),
         ..ServerConf::default()
     }
+}
+
+/// A listener whose connections have no read buffer of their own. Pingora's takes 64 KiB per connection and serves TLS, which is
+/// read in small records; plain HTTP is read straight into the buffers of the head and the body.
+fn listener(addr: SocketAddr) -> ListenerConfig {
+    ListenerConfig::tcp(addr.to_string()).l4_buffer(L4BufferSettings::default().read(0))
 }
 
 /// Pingora panics when an address is taken; people get a sentence.
