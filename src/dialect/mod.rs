@@ -20,6 +20,9 @@ pub mod verdict;
 
 pub mod refusal;
 
+#[cfg(test)]
+mod testing;
+
 pub use encoding::{Encoding, decode_zstd, encoding};
 pub use facts::facts;
 pub use meter::{Close, Meter};

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arriero::demo;
 
-use crate::support::client::{Raw, post};
+use crate::support::client::{Raw, post, request};
 use crate::support::{PATIENCE, within};
 
 const CHAT: &str = r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}]}"#;
@@ -24,6 +24,11 @@ impl Drop for Process {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+async fn node() -> demo::Node {
+    let node = demo::Node::builder().loaded("llama3").tokens(4);
+    node.start().await.expect("a node")
 }
 
 fn free_port() -> SocketAddr {
@@ -90,6 +95,26 @@ impl Process {
         assert!(status.expect("kill runs").success());
     }
 
+    /// A stream that has begun and is held back by its node.
+    async fn stream(&self, node: &demo::Node) -> Raw {
+        node.pause_after(2);
+        let mut stream = Raw::open(self.addr).await;
+        stream.send(request("POST", "/api/chat", CHAT)).await;
+        assert_eq!(stream.head().await.expect("a head").0, 200);
+        stream
+    }
+
+    /// Sends SIGTERM and waits until it shows.
+    async fn begins_to_drain(&self) {
+        self.signal("TERM");
+        within("readiness to go off", async {
+            while ready(self.admin, "").await == Some(200) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+    }
+
     /// Waits for the end; the exit code and the log.
     async fn ended(mut self) -> (Option<i32>, String) {
         let started = Instant::now();
@@ -145,26 +170,10 @@ async fn without_any_configuration_it_starts_and_serves() {
 
 #[tokio::test]
 async fn sigterm_turns_readiness_off_serves_on_and_exits_when_the_last_stream_ends() {
-    let node = demo::Node::builder()
-        .loaded("llama3")
-        .tokens(4)
-        .start()
-        .await
-        .expect("a node");
+    let node = node().await;
     let gateway = start(&node, "").await;
-    node.pause_after(2);
-    let mut stream = Raw::open(gateway.addr).await;
-    stream
-        .send(crate::support::client::request("POST", "/api/chat", CHAT))
-        .await;
-    assert_eq!(stream.head().await.expect("a head").0, 200);
-    gateway.signal("TERM");
-    within("readiness to go off", async {
-        while ready(gateway.admin, "").await == Some(200) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    let mut stream = gateway.stream(&node).await;
+    gateway.begins_to_drain().await;
     let mut late = Raw::open(gateway.addr).await;
     late.send("GET /api/version HTTP/1.1\r\nhost: g\r\n\r\n")
         .await;
@@ -192,26 +201,10 @@ async fn sigterm_turns_readiness_off_serves_on_and_exits_when_the_last_stream_en
 
 #[tokio::test]
 async fn a_second_signal_exits_at_once() {
-    let node = demo::Node::builder()
-        .loaded("llama3")
-        .tokens(4)
-        .start()
-        .await
-        .expect("a node");
+    let node = node().await;
     let gateway = start(&node, "").await;
-    node.pause_after(1);
-    let mut stream = Raw::open(gateway.addr).await;
-    stream
-        .send(crate::support::client::request("POST", "/api/chat", CHAT))
-        .await;
-    assert_eq!(stream.head().await.expect("a head").0, 200);
-    gateway.signal("TERM");
-    within("readiness to go off", async {
-        while ready(gateway.admin, "").await == Some(200) {
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
-    })
-    .await;
+    let mut stream = gateway.stream(&node).await;
+    gateway.begins_to_drain().await;
     gateway.signal("TERM");
     let (code, log) = gateway.ended().await;
     assert_eq!(code, Some(0), "{log}");
@@ -222,19 +215,9 @@ async fn a_second_signal_exits_at_once() {
 
 #[tokio::test]
 async fn the_longest_drain_has_a_limit() {
-    let node = demo::Node::builder()
-        .loaded("llama3")
-        .tokens(4)
-        .start()
-        .await
-        .expect("a node");
+    let node = node().await;
     let gateway = start(&node, "ARRIERO_SERVER_SHUTDOWN_TIMEOUT=1s").await;
-    node.pause_after(1);
-    let mut stream = Raw::open(gateway.addr).await;
-    stream
-        .send(crate::support::client::request("POST", "/api/chat", CHAT))
-        .await;
-    assert_eq!(stream.head().await.expect("a head").0, 200);
+    let mut stream = gateway.stream(&node).await;
     gateway.signal("TERM");
     let (code, log) = gateway.ended().await;
     assert_eq!(code, Some(0), "{log}");

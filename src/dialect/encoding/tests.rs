@@ -3,10 +3,10 @@
 use std::io::Write;
 
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use zstd::stream::write::Encoder;
 
 use super::{BYTES_FREE, Encoding, RATIO_MAX, decode_zstd, encoding};
+use crate::dialect::testing::fixed;
 
 fn pack(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 1).unwrap()
@@ -115,15 +115,6 @@ fn a_window_has_a_limit() {
             true => assert_eq!(decoded.unwrap(), [noise(1000), noise(1000)].concat()),
             false => assert_eq!(decoded.unwrap_err().code(), "bad_zstd"),
         }
-    }
-}
-
-/// The same cases in every run; `PROPTEST_CASES` asks for more of them.
-fn fixed() -> ProptestConfig {
-    ProptestConfig {
-        rng_seed: RngSeed::Fixed(40114),
-        failure_persistence: None,
-        ..ProptestConfig::default()
     }
 }
 

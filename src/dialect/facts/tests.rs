@@ -4,9 +4,9 @@ use std::fmt::Write;
 use std::path::Path;
 
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 
 use super::facts;
+use crate::dialect::testing::fixed;
 use crate::dialect::{Call, Dialect, Facts, Mount, Operation, Serve};
 use crate::error::Fault;
 
@@ -239,15 +239,6 @@ fn respelled(text: &'static str) -> impl Strategy<Value = String> {
         };
         text.chars().zip(ways).map(spell).collect()
     })
-}
-
-/// The same cases in every run; `PROPTEST_CASES` asks for more of them.
-fn fixed() -> ProptestConfig {
-    ProptestConfig {
-        rng_seed: RngSeed::Fixed(40114),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
 }
 
 proptest! {

@@ -1,10 +1,10 @@
 //! The scanner against serde_json, against its own limits, and at every place where a string can end.
 
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 use serde_json::{Map, Value};
 
 use super::{Broken, DEPTH_MAX, KEYS_MAX, Scanner, Token, Why};
+use crate::dialect::testing::fixed;
 use crate::error::Fault;
 
 /// Scans to the end.
@@ -117,15 +117,6 @@ const PIECES: [&[u8]; 28] = [
     b"null",
     b"true",
 ];
-
-/// The same cases in every run; `PROPTEST_CASES` asks for more of them.
-fn fixed() -> ProptestConfig {
-    ProptestConfig {
-        rng_seed: RngSeed::Fixed(40114),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
-}
 
 proptest! {
     #![proptest_config(fixed())]

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 
 use super::{json_string, splice};
 use crate::dialect::facts::facts;
+use crate::dialect::testing::fixed;
 use crate::dialect::{Call, Dialect, Mount, Operation, Serve};
 
 const CHAT: Call = Call {
@@ -53,15 +53,6 @@ fn edits_out_of_order_do_not_reach_a_node() {
     let body = Bytes::from_static(b"0123456789");
     let edits = [(5..6, Bytes::new()), (1..2, Bytes::new())];
     assert!(std::panic::catch_unwind(|| splice(&body, &edits)).is_err());
-}
-
-/// The same cases in every run; `PROPTEST_CASES` asks for more of them.
-fn fixed() -> ProptestConfig {
-    ProptestConfig {
-        rng_seed: RngSeed::Fixed(40114),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    }
 }
 
 proptest! {
