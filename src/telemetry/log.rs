@@ -20,6 +20,8 @@ pub fn install(logging: &Logging) {
         // Pingora tells every failed exchange once more, without our record's facts.
         .filter_level(logging.level.min(log::LevelFilter::Warn))
         .filter_module("arriero", logging.level)
+        // The fleet tells of its nodes' health itself, in words of its own.
+        .filter_module("pingora_load_balancing", log::LevelFilter::Off)
         .filter_module(ACCESS, access)
         .format(move |out, line| match format {
             LogFormat::Text => writeln!(out, "{} {:5} {}", out.timestamp_millis(), line.level(), line.args()),
