@@ -8,6 +8,7 @@ use std::fmt;
 /// Why a request failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fault {
+    /// What becomes of the request; decides the status and the code.
     pub kind: Kind,
     /// For people: what happened, why, what to do.
     pub message: String,
@@ -18,13 +19,24 @@ pub struct Fault {
 pub enum Kind {
     /// The client must change its request. `status` is 4xx or 501; `code` is a stable word for programs, such as
     /// `ambiguous_body`.
-    Refused { status: u16, code: &'static str },
+    Refused {
+        /// 4xx or 501.
+        status: u16,
+        /// Stable, for programs.
+        code: &'static str,
+    },
     /// 405; `allow` is the value of the `Allow` header.
-    MethodNotAllowed { allow: &'static str },
+    MethodNotAllowed {
+        /// Methods, separated by commas (RFC 9110).
+        allow: &'static str,
+    },
     /// No node has the model (404).
     UnknownModel,
     /// The model is known but nobody can take the request now (503).
-    Unavailable { retry_after_s: u32 },
+    Unavailable {
+        /// Value of `Retry-After`, seconds.
+        retry_after_s: u32,
+    },
     /// A node broke its side of the exchange (502).
     NodeFailed,
     /// A node was silent past its deadline (504).
@@ -36,6 +48,7 @@ pub enum Kind {
 }
 
 impl Fault {
+    /// A fault; `message` is one sentence without a dialect's dressing.
     pub fn new(kind: Kind, message: impl Into<String>) -> Fault {
         Fault {
             kind,
@@ -48,10 +61,12 @@ impl Fault {
         Fault::refused(400, code, message)
     }
 
+    /// [`Kind::Refused`]: `status` is 4xx or 501, `code` a stable word for programs.
     pub fn refused(status: u16, code: &'static str, message: impl Into<String>) -> Fault {
         Fault::new(Kind::Refused { status, code }, message)
     }
 
+    /// [`Kind::ClientGone`], which nobody will read.
     pub fn client_gone() -> Fault {
         Fault::new(Kind::ClientGone, "the client left")
     }

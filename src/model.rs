@@ -48,6 +48,7 @@ impl ModelKey {
         }))
     }
 
+    /// The comparable form, such as `llama3:latest`: for looking up and labels, not for a node, which has its own spelling.
     pub fn as_str(&self) -> &str {
         &self.0
     }

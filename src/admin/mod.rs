@@ -5,7 +5,9 @@ use crate::model::ModelKey;
 
 /// What the pages are made from.
 pub struct State<'a> {
+    /// The fleet that every page describes; one snapshot, so that a page does not contradict itself.
     pub view: &'a Snapshot,
+    /// Whether SIGTERM has come: readiness then says no.
     pub draining: bool,
     /// Rendered only when asked for.
     pub metrics: &'a dyn Fn() -> Vec<u8>,
@@ -14,8 +16,11 @@ pub struct State<'a> {
 /// One answer of the admin listener.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Page {
+    /// HTTP status.
     pub status: u16,
+    /// Value of the `Content-Type` header.
     pub content_type: &'static str,
+    /// The whole body; its length becomes `Content-Length`.
     pub body: Vec<u8>,
 }
 

@@ -26,6 +26,7 @@ pub struct Queue<L> {
 }
 
 impl<L: Clone + Eq + Hash> Queue<L> {
+    /// An empty queue for at most `length_max` requests in all lines together; 0 lets nobody wait.
     pub fn new(length_max: usize) -> Queue<L> {
         Queue {
             length_max,
@@ -35,10 +36,12 @@ impl<L: Clone + Eq + Hash> Queue<L> {
         }
     }
 
+    /// Requests that wait, in all lines together.
     pub fn len(&self) -> usize {
         self.length
     }
 
+    /// Whether nobody waits in any line.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }

@@ -19,7 +19,10 @@ const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Reads a configuration: the file, the environment above it, defaults below it. Any mistake refuses the whole.
+/// Reads a configuration: the file, the environment above it, defaults below it.
+///
+/// # Errors
+/// Every mistake found, each with its place; any one refuses the whole. Text that is no YAML is told alone.
 pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     load_with_keys(sources).map(|(config, _)| config)
 }

@@ -50,38 +50,59 @@ pub struct Sources<'a> {
 /// A whole, valid configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Where clients come in.
     pub server: Server,
+    /// The second listener, for operators.
     pub admin: Admin,
+    /// How requests reach nodes.
     pub proxy: Proxy,
+    /// In the order of the file, which is that of `NodeId`; nodes with `enabled: false` are left out.
     pub nodes: Vec<NodeConfig>,
+    /// When a node is taken out and brought back.
     pub health: HealthConfig,
+    /// How often nodes are asked for their models.
     pub model_discovery: ModelDiscovery,
+    /// Whether pull, push, create, copy, delete and blobs are let through; 403 otherwise.
     pub management_enabled: bool,
+    /// What is logged, and how.
     pub logging: Logging,
 }
 
+/// `server`: where clients come in.
 #[derive(Debug, Clone)]
 pub struct Server {
+    /// Address to listen on; other than loopback only with `auth.allow_open`.
     pub host: IpAddr,
+    /// TCP port; 0 takes a free one.
     pub port: u16,
     /// Worker threads; never 0 (`threads: 0` became `Sources::cores`).
     pub threads: usize,
+    /// For a whole request head, not per read; on a kept-alive connection `idle_timeout` comes on top. Never 0.
     pub read_header_timeout: Duration,
     /// Longest gap between two reads of a request body.
     pub body_timeout: Duration,
+    /// How long a kept-alive connection may be without a request. Never 0: `0s` became the default.
     pub idle_timeout: Duration,
+    /// How long a client may stop reading before its answer is broken off. Never 0: `0s` became the default.
     pub write_timeout: Duration,
     /// Longest drain after SIGTERM.
     pub shutdown_timeout: Duration,
+    /// Client connections open at once, 1 to 1,000,000; one more is closed at once.
     pub connections_max: usize,
+    /// Whether HTTP/2 without TLS (prior knowledge) is spoken beside HTTP/1.1.
     pub h2c: bool,
+    /// Longest request body, bytes, 1 to 64 GiB, before and after decoding; a longer one is refused with 413.
     pub body_bytes_max: usize,
+    /// Longest request head, bytes, 4 KiB to 1 MiB; a longer one is refused with 431.
     pub header_bytes_max: usize,
 }
 
+/// `admin`: the second listener, with health, metrics and status.
 #[derive(Debug, Clone)]
 pub struct Admin {
+    /// Address to listen on.
     pub host: IpAddr,
+    /// TCP port, another than the server's; 0 takes a free one.
     pub port: u16,
     /// `Host` names the admin listener answers to besides its own address (DNS-rebinding guard). Lower case, no port.
     pub allowed_hosts: Vec<String>,
@@ -89,18 +110,27 @@ pub struct Admin {
     pub key: Option<Secret<String>>,
 }
 
+/// `proxy.load_balancer`: how one of the nodes that may serve a request is chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Balancer {
+    /// The highest tier with room; in it nodes with the model in memory first, then the least busy for its weight.
     Adaptive,
+    /// The highest tier with a free slot; in it by chance, as likely as the weights.
     Priority,
+    /// In turn over all tiers, each as often as its weight.
     RoundRobin,
+    /// The fewest requests in flight for its weight, whatever the tier.
     LeastConnections,
+    /// By chance over all tiers, as likely as the weights.
     Random,
 }
 
+/// `proxy`: how requests reach nodes.
 #[derive(Debug, Clone)]
 pub struct Proxy {
+    /// How a node is chosen.
     pub balancer: Balancer,
+    /// Until a TCP connection to a node stands; a TLS handshake may take as long again. Never 0.
     pub connection_timeout: Duration,
     /// Until the node's first byte when the model is cold.
     pub response_header_timeout: Duration,
@@ -110,22 +140,29 @@ pub struct Proxy {
     pub read_timeout: Duration,
     /// Whole exchange; `None` when written as 0.
     pub response_timeout: Option<Duration>,
+    /// When another node is tried.
     pub retry: Retry,
+    /// Who may wait for a free slot.
     pub queue: Queue,
 }
 
+/// `proxy.retry`: when another node is tried.
 #[derive(Debug, Clone)]
 pub struct Retry {
     /// Nodes tried per request, the first included; at least 1.
     pub attempts_max: usize,
     /// Retries as a share of live requests, percent (with a small floor, see `gateway::retry`).
     pub budget_percent: u32,
+    /// Statuses, 400 to 599, that count as the node's failure when it answers with one.
     pub on_status: Vec<u16>,
 }
 
+/// `proxy.queue`: who may wait for a free slot.
 #[derive(Debug, Clone)]
 pub struct Queue {
+    /// Requests waiting at once, 0 to 1,000,000; 0 lets nobody wait, one too many gets 503.
     pub length_max: usize,
+    /// Longest wait of one request, then 503. Never 0.
     pub wait_max: Duration,
 }
 
@@ -134,7 +171,9 @@ pub struct Queue {
 pub struct NodeConfig {
     /// Unique; default `host:port`.
     pub name: String,
+    /// Where it is; taken apart when the configuration was read.
     pub url: NodeUrl,
+    /// What its `type:` says about it.
     pub profile: &'static Profile,
     /// Higher is preferred.
     pub priority: u32,
@@ -142,7 +181,9 @@ pub struct NodeConfig {
     pub weight: u32,
     /// `None` for `auto`.
     pub slots: Option<u32>,
+    /// From one health probe to the next. Never 0.
     pub check_interval: Duration,
+    /// For one health probe; at most `check_interval`.
     pub check_timeout: Duration,
     /// Path, starting with `/`, appended to the URL's own path.
     pub health_path: String,
@@ -150,16 +191,20 @@ pub struct NodeConfig {
     pub model_path: String,
     /// Extra request headers for this node.
     pub headers: Vec<(String, Secret<String>)>,
+    /// Credentials that every request to it carries.
     pub auth: NodeAuth,
+    /// How its certificate is judged; without meaning for `http://`.
     pub tls: NodeTls,
 }
 
 /// `http[s]://host[:port][/path]`, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeUrl {
+    /// Whether the scheme is `https`.
     pub tls: bool,
     /// Name or address, without brackets around IPv6.
     pub host: String,
+    /// TCP port; 80 or 443 by scheme when the URL has none.
     pub port: u16,
     /// Path in front of every call, without a trailing slash; usually empty.
     pub base_path: String,
@@ -168,26 +213,38 @@ pub struct NodeUrl {
 /// What we show a node to be let in.
 #[derive(Debug, Clone)]
 pub enum NodeAuth {
+    /// Nothing is sent.
     None,
+    /// `Authorization: Bearer …` with this token (RFC 6750).
     Bearer(Secret<String>),
+    /// A key in a header of its own.
     ApiKey {
+        /// Name of the header, `X-Api-Key` unless configured.
         header: String,
+        /// Value of the header, as it is.
         key: Secret<String>,
     },
+    /// `Authorization: Basic …` (RFC 7617).
     Basic {
+        /// Must hold no colon, which would end it on the wire; that is not checked.
         username: String,
+        /// May hold colons; never empty.
         password: Secret<String>,
     },
 }
 
+/// An endpoint's `tls`: how its certificate is judged.
 #[derive(Debug, Clone, Default)]
 pub struct NodeTls {
     /// PEM text of the authority to trust instead of the system's.
     pub ca_pem: Option<Vec<u8>>,
+    /// Accepts any certificate under any name; whoever sits in between reads everything.
     pub insecure_skip_verify: bool,
+    /// Name in SNI and in the certificate; `None` takes the URL's host.
     pub server_name: Option<String>,
 }
 
+/// `discovery.health_check`: when a node is taken out and brought back.
 #[derive(Debug, Clone, Copy)]
 pub struct HealthConfig {
     /// Failures in a row that take a node down; at least 1.
@@ -196,29 +253,38 @@ pub struct HealthConfig {
     pub healthy_threshold: u32,
     /// How long a node that failed under traffic stays out before its trial; doubles each time up to `eject_max`.
     pub eject_base: Duration,
+    /// Longest ejection; at least `eject_base`.
     pub eject_max: Duration,
 }
 
+/// `discovery.model_discovery`: how often nodes are asked what they have. No duration is 0.
 #[derive(Debug, Clone, Copy)]
 pub struct ModelDiscovery {
     /// Installed models and version.
     pub interval: Duration,
     /// Loaded models.
     pub loaded_interval: Duration,
+    /// For one such question, its whole answer included.
     pub timeout: Duration,
 }
 
+/// `logging`: what goes to standard error, and how.
 #[derive(Debug, Clone)]
 pub struct Logging {
+    /// The least important level that is written; `Off` writes nothing.
     pub level: log::LevelFilter,
+    /// How a line looks.
     pub format: LogFormat,
+    /// Whether each request leaves one line when it has ended.
     pub access_log: bool,
 }
 
 /// `auto` became one of these by `Sources::terminal`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
+    /// Lines for people.
     Text,
+    /// One JSON object per line.
     Json,
 }
 
@@ -227,6 +293,7 @@ pub enum LogFormat {
 pub struct Secret<T>(T);
 
 impl<T> Secret<T> {
+    /// Hides a value; only [`Secret::reveal`] shows it again.
     pub fn new(value: T) -> Secret<T> {
         Secret(value)
     }

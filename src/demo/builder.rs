@@ -59,11 +59,13 @@ impl NodeBuilder {
         self
     }
 
+    /// Which server to imitate, default [`Kind::Ollama`].
     pub fn kind(mut self, kind: Kind) -> Self {
         self.settings.kind = kind;
         self
     }
 
+    /// What `/api/version` says, without a leading `v`.
     pub fn version(mut self, version: &str) -> Self {
         self.settings.version = version.to_owned();
         self
@@ -111,6 +113,7 @@ impl NodeBuilder {
         self
     }
 
+    /// How long a model takes into memory, default zero; requests for it wait meanwhile.
     pub fn load_delay(mut self, delay: Duration) -> Self {
         self.limits.load_delay = delay;
         self

@@ -12,7 +12,10 @@ use super::http::{Answer, JSON};
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum Fault {
     /// The work begins only `ms` milliseconds later, so the head is late.
-    DelayHeaders { ms: u64 },
+    DelayHeaders {
+        /// Milliseconds.
+        ms: u64,
+    },
     /// The whole request is read, and never answered.
     NeverHeaders,
     /// FIN instead of a head, after the whole request was read.
@@ -25,11 +28,24 @@ pub enum Fault {
     /// As `StaleConnection`, with a reset.
     StaleReset,
     /// A status sent with the body unread, then the connection is closed (the kernel resets what still comes).
-    EarlyStatus { status: u16 },
+    EarlyStatus {
+        /// HTTP status.
+        status: u16,
+    },
     /// A status with this body, whatever the dialect; the connection stays.
-    Status { status: u16, body: String },
+    Status {
+        /// HTTP status.
+        status: u16,
+        /// The whole body, sent as it is.
+        body: String,
+    },
     /// A status with this sentence in the error shape of the call's dialect; the connection stays.
-    Refuse { status: u16, message: String },
+    Refuse {
+        /// HTTP status.
+        status: u16,
+        /// The sentence, unescaped.
+        message: String,
+    },
     /// Bytes that are no HTTP, then FIN.
     Garbage,
     /// A status line without a number, then FIN.
@@ -37,13 +53,25 @@ pub enum Fault {
     /// Status 700, well formed otherwise.
     Status700,
     /// Reset after so many tokens.
-    RstAfter { after: usize },
+    RstAfter {
+        /// Tokens sent before.
+        after: usize,
+    },
     /// FIN without the terminating chunk after so many tokens, as a killed node does.
-    FinAfter { after: usize },
+    FinAfter {
+        /// Tokens sent before.
+        after: usize,
+    },
     /// Silence after so many tokens, the connection stays open.
-    StallAfter { after: usize },
+    StallAfter {
+        /// Tokens sent before.
+        after: usize,
+    },
     /// A chunk size that is no number after so many tokens, then FIN.
-    BadChunk { after: usize },
+    BadChunk {
+        /// Tokens sent before.
+        after: usize,
+    },
     /// A whole document, shorter than its Content-Length says, then FIN.
     ShortLength,
     /// A whole document and more bytes than its Content-Length says.
@@ -51,14 +79,28 @@ pub enum Fault {
     /// A whole document, followed by a second answer nobody asked for.
     SecondResponse,
     /// A stream that is one line of so many bytes without a line feed.
-    GiantLine { bytes: usize },
+    GiantLine {
+        /// Length of the line.
+        bytes: usize,
+    },
     /// The request's body is read `bytes` at a time, with `ms` milliseconds between; then it is served.
-    SlowRead { bytes: usize, ms: u64 },
+    SlowRead {
+        /// Bytes per read.
+        bytes: usize,
+        /// Milliseconds between two reads.
+        ms: u64,
+    },
     /// The runner dies after so many tokens: a native error line, an OpenAI chunk with `"model":""`, silence and a clean
     /// end for Anthropic and Responses (recordings 901 to 922). Not streamed: 500.
-    RunnerDies { after: usize },
+    RunnerDies {
+        /// Tokens sent before.
+        after: usize,
+    },
     /// Ollama's repeat guard after so many tokens: a clean end without the terminal chunk (recordings 941 to 946).
-    Stuck { after: usize },
+    Stuck {
+        /// Tokens sent before.
+        after: usize,
+    },
     /// The head of a stream and not one byte of body.
     HeadersOnly,
     /// A body without length and chunks that ends with the connection.

@@ -49,6 +49,7 @@ use self::seen::Journal;
 /// Which server a node imitates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
+    /// Ollama: `/api/*`, `/v1/*` and `/`; models are loaded when asked for.
     Ollama,
     /// llama.cpp's server: `/v1/*` and `/health`, no `/api/*`; all its models are always in memory.
     OpenAi,
@@ -73,10 +74,12 @@ pub struct Node {
 }
 
 impl Node {
+    /// A node to be, with the defaults of [`NodeBuilder`].
     pub fn builder() -> NodeBuilder {
         NodeBuilder::new()
     }
 
+    /// Where it listens; the same after [`Node::kill`] and [`Node::revive`].
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
@@ -129,6 +132,7 @@ impl Node {
         self.shared.set_fault(Some((fault, Some(times))));
     }
 
+    /// Requests succeed again; those that a fault holds already stay held.
     pub fn clear_fault(&self) {
         self.shared.set_fault(None);
     }
@@ -139,6 +143,7 @@ impl Node {
         self.shared.changed.notify_waiters();
     }
 
+    /// Undoes [`Node::pause_after`]: held generations go on.
     pub fn resume(&self) {
         self.pause_after(usize::MAX);
     }
@@ -180,6 +185,7 @@ impl Node {
         self.shared.frozen.send_replace(true);
     }
 
+    /// Undoes [`Node::freeze`]: what came in meanwhile is answered.
     pub fn thaw(&self) {
         self.shared.frozen.send_replace(false);
     }

@@ -15,6 +15,7 @@ const BODIES_BYTES_MAX: usize = 256 << 20;
 /// One request as a node received it.
 #[derive(Debug, Clone)]
 pub struct Seen {
+    /// In the letter case received.
     pub method: String,
     /// With its query, as sent.
     pub path: String,
@@ -24,6 +25,7 @@ pub struct Seen {
     pub body: Bytes,
     /// Whether the request came over a connection that had served another one before.
     pub reused: bool,
+    /// As of the moment of asking.
     pub outcome: Outcome,
 }
 
@@ -41,6 +43,7 @@ impl Seen {
 /// How a request went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
+    /// Still being read or answered.
     Running,
     /// The node did what it meant to do, a fault on cue included.
     Finished,

@@ -16,7 +16,9 @@ const RATIO_MAX: usize = 100;
 /// How a body is encoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Encoding {
+    /// Bytes as they are; also when the header is absent or empty.
     Identity,
+    /// Zstandard (RFC 8878), on `/v1` only, as Ollama has it.
     Zstd,
 }
 

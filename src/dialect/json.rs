@@ -26,15 +26,23 @@ pub const KEYS_MAX: u16 = 10_000;
 /// One step through a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Token<'a> {
+    /// `{`
     ObjectStart,
+    /// `}`
     ObjectEnd,
+    /// `[`
     ArrayStart,
+    /// `]`
     ArrayEnd,
+    /// A key of an object, its colon already passed; its value is the next token.
     Key(Text<'a>),
+    /// A string that is a value.
     String(Text<'a>),
     /// As it is written.
     Number(&'a [u8]),
+    /// `true` or `false`.
     Bool(bool),
+    /// `null`
     Null,
     /// The document is whole and nothing but white space follows it.
     End,
@@ -63,6 +71,7 @@ pub struct Scanner<'a> {
 }
 
 impl<'a> Scanner<'a> {
+    /// A scanner at the start of `body`, which may be anything: nothing is checked before [`Scanner::token`].
     pub fn new(body: &'a [u8]) -> Scanner<'a> {
         Scanner {
             body,
@@ -74,6 +83,7 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// The whole document, read or not.
     pub fn body(&self) -> &'a [u8] {
         self.body
     }

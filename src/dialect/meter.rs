@@ -80,6 +80,7 @@ impl Framing {
 }
 
 impl Meter {
+    /// A meter for one answer, from its first byte on; `framing` is what its `Content-Type` announces.
     pub fn new(operation: Operation, framing: Framing) -> Meter {
         let protocol = match operation {
             Operation::Messages => Protocol::Messages,

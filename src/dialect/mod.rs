@@ -35,8 +35,11 @@ use std::ops::Range;
 /// A wire format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Dialect {
+    /// Ollama's own API, `/api/*`: NDJSON streams, errors as `{"error":"…"}`.
     Ollama,
+    /// OpenAI's API, `/v1/*`: SSE streams, errors as `{"error":{"message":…,"type":…}}`.
     OpenAi,
+    /// Anthropic's Messages API, `/v1/messages*`: SSE with named events, errors as `{"type":"error",…}`.
     Anthropic,
 }
 
@@ -104,9 +107,13 @@ pub enum Serve {
 /// What a request line means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Call {
+    /// The wire format of its body and of its answer, errors included.
     pub dialect: Dialect,
+    /// What is wanted.
     pub operation: Operation,
+    /// Where the answer comes from.
     pub serve: Serve,
+    /// Which nodes may serve it.
     pub mount: Mount,
     /// Came in under `/olla/…`: the answer also carries Olla's header names.
     pub olla: bool,
@@ -129,7 +136,9 @@ pub struct Facts {
     pub stream: bool,
     /// Load-time options that were set; a change makes an Ollama node reload the model.
     pub runner: RunnerOptions,
+    /// Whether the conversation holds an image, so that a vision model is needed.
     pub images: bool,
+    /// Whether `tools` holds at least one.
     pub tools: bool,
     /// A hash of what later turns of the same conversation share (model, system prompt, tools, first user message).
     pub affinity: Option<u64>,
@@ -140,20 +149,30 @@ pub struct Facts {
 /// Ollama's load-time options (`options.num_ctx` …): `None` where the client did not set one.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct RunnerOptions {
+    /// `num_ctx`: context length, tokens.
     pub num_ctx: Option<i64>,
+    /// `num_batch`: prompt tokens worked on at once.
     pub num_batch: Option<i64>,
+    /// `num_gpu`: layers on GPUs; negative lets Ollama decide.
     pub num_gpu: Option<i64>,
+    /// `main_gpu`: index of the GPU for what is not split.
     pub main_gpu: Option<i64>,
+    /// `num_thread`: CPU threads; 0 lets Ollama decide.
     pub num_thread: Option<i64>,
+    /// `draft_num_predict`: tokens that a draft model guesses ahead.
     pub draft_num_predict: Option<i64>,
+    /// `use_mmap`: whether the weights are mapped instead of read.
     pub use_mmap: Option<bool>,
+    /// `shift`: whether old tokens make room when the context is full.
     pub shift: Option<bool>,
 }
 
 /// Tokens as a node counted them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Usage {
+    /// Of the prompt; `None` when the answer did not say.
     pub tokens_in: Option<u64>,
+    /// Generated; `None` when the answer did not say.
     pub tokens_out: Option<u64>,
 }
 

@@ -6,8 +6,11 @@ use crate::error::{Fault, Kind};
 /// A whole answer that tells a fault. `Content-Length` and headers common to all answers are the sender's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
+    /// HTTP status, as [`Fault::status`].
     pub status: u16,
+    /// Names in lower case: `content-type`, and what the fault or the dialect asks for, such as `retry-after`.
     pub headers: Vec<(&'static str, String)>,
+    /// The dialect's error object, JSON.
     pub body: Vec<u8>,
 }
 

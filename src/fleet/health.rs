@@ -13,20 +13,26 @@ pub const CALM_RUN: u32 = 32;
 pub enum Health {
     /// Neither proven nor disproven: routed to only when no node is `Up`.
     Unknown,
+    /// Proven by probes or by traffic: routed to.
     Up,
     /// `until` is set when requests failed: probes alone do not bring the node back before that moment.
     Down {
+        /// When it went down; later failures do not move it.
         since: Instant,
+        /// The failure that took it down, for people.
         why: Arc<str>,
+        /// End of the ejection; `None` when only probes failed.
         until: Option<Instant>,
     },
 }
 
 impl Health {
+    /// Whether it is `Up`; an unknown node is neither up nor down.
     pub fn is_up(&self) -> bool {
         matches!(self, Health::Up)
     }
 
+    /// Whether it is `Down`, ejected or not.
     pub fn is_down(&self) -> bool {
         matches!(self, Health::Down { .. })
     }
@@ -56,6 +62,7 @@ impl Default for Machine {
 }
 
 impl Machine {
+    /// Health `Unknown`, nothing counted.
     pub fn new() -> Machine {
         Machine {
             health: Health::Unknown,
@@ -68,6 +75,7 @@ impl Machine {
         }
     }
 
+    /// As of the last probe or request that was told.
     pub fn health(&self) -> &Health {
         &self.health
     }

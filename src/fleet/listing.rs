@@ -22,6 +22,7 @@ const WORD_BYTES_MAX: usize = 128;
 /// A model on a node's disk, or behind a node that serves it from memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installed {
+    /// The name as all nodes' names compare.
     pub key: ModelKey,
     /// The node's own spelling.
     pub name: Arc<str>,
@@ -36,8 +37,11 @@ pub struct Installed {
 /// A model in a node's GPU (or main) memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loaded {
+    /// The name as all nodes' names compare.
     pub key: ModelKey,
+    /// The node's own spelling.
     pub name: Arc<str>,
+    /// 64 hex digits; empty when the listing has none.
     pub digest: Arc<str>,
     /// When the node will unload it; `None` when the listing does not say.
     pub expires: Option<Timestamp>,

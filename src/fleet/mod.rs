@@ -41,7 +41,9 @@ pub enum Observation {
     Traffic(Result<(), String>),
     /// The models on its disk; a version of `None` leaves the known one.
     Installed {
+        /// The whole listing: what is not in it is gone.
         models: Vec<Installed>,
+        /// As the node wrote it.
         version: Option<String>,
     },
     /// The models in its memory.
@@ -235,6 +237,7 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Whose slot it is.
     pub fn node(&self) -> NodeId {
         self.node
     }

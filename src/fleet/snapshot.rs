@@ -28,10 +28,13 @@ pub struct Snapshot {
 /// One node at that moment. Its in-flight count alone is live.
 #[derive(Debug, Clone)]
 pub struct Node {
+    /// Its place in [`Snapshot::nodes`].
     pub id: NodeId,
+    /// As it was read at start; never changes.
     pub config: Arc<NodeConfig>,
     /// The last address its name resolved to.
     pub addr: Option<SocketAddr>,
+    /// Decides whether it is routed to.
     pub health: Health,
     /// As the node wrote it, such as `0.33.0-rc2`.
     pub version: Option<Arc<str>>,
@@ -45,9 +48,11 @@ pub struct Node {
 /// A node that has a model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
+    /// Who has it.
     pub node: NodeId,
     /// The node's own spelling of the name.
     pub spelled: Arc<str>,
+    /// Whether the model is in the node's memory.
     pub warm: bool,
     /// Where the model stands in the node's `installed`.
     pub(super) place: usize,
@@ -126,6 +131,7 @@ impl Snapshot {
         }
     }
 
+    /// `None` for an id that is not of this fleet.
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(id.0)
     }

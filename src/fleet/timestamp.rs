@@ -3,7 +3,9 @@
 /// A moment: whole seconds since 1970, then nanoseconds, so that the derived order is the order in time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp {
+    /// Seconds since 1970-01-01T00:00:00Z; negative before.
     pub unix_s: i64,
+    /// Nanoseconds after `unix_s`, below 1,000,000,000.
     pub nanos: u32,
 }
 

@@ -17,8 +17,11 @@ use super::server::{Parts, build};
 
 /// A running gateway. Dropping it ends it.
 pub struct LocalGateway {
+    /// Where clients connect: 127.0.0.1 and a port from the kernel.
     pub addr: SocketAddr,
+    /// Where the admin pages are, on 127.0.0.1 too.
     pub admin_addr: SocketAddr,
+    /// What runs behind both listeners.
     pub gateway: Arc<Gateway>,
     stop: watch::Sender<bool>,
     tasks: Vec<JoinHandle<()>>,

@@ -105,14 +105,17 @@ impl Gateway {
         })
     }
 
+    /// The nodes and what is believed about them.
     pub fn fleet(&self) -> &Arc<Fleet> {
         &self.fleet
     }
 
+    /// What `/metrics` of the admin listener shows.
     pub fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
     }
 
+    /// Requests in work and whether the drain has begun.
     pub fn lifecycle(&self) -> &Arc<Lifecycle> {
         &self.lifecycle
     }

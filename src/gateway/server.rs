@@ -26,9 +26,13 @@ const ADMIN_CONNECTIONS_MAX: usize = 256;
 
 /// A gateway and what stands at its doors.
 pub struct Parts {
+    /// What all other parts share.
     pub gateway: Arc<Gateway>,
+    /// The clients' listener, behind its limits.
     pub main: Guard<Heads<HttpProxy<Proxy>>>,
+    /// The admin listener, behind limits of its own.
     pub admin: Guard<AdminApp>,
+    /// The task that probes the nodes and asks for their models.
     pub watch: Watch,
 }
 

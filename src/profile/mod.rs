@@ -9,6 +9,7 @@ use Operation::{
 /// A node type. `PROFILES` holds all of them; a node's `type:` names one by name or prefix.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Profile {
+    /// The word for it in `type:`, in messages and in [`Mount::Profile`](crate::dialect::Mount::Profile).
     pub name: &'static str,
     /// Words that name it in `type:` and as mounts `/{prefix}/…`.
     pub prefixes: &'static [&'static str],
@@ -30,6 +31,7 @@ pub enum Listing {
 }
 
 impl Profile {
+    /// Whether it can serve a call as it comes, without translation.
     pub fn can_serve(&self, operation: Operation) -> bool {
         self.serves.contains(&operation)
     }

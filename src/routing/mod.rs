@@ -16,8 +16,11 @@ mod pick;
 /// What a request whose body names a model needs of a node.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
+    /// The asked model, comparable.
     pub model: &'a ModelKey,
+    /// What is wanted of it; a node's profile must serve that.
     pub operation: Operation,
+    /// Which nodes the address of the call allows.
     pub mount: Mount,
     /// The one node the client insists on.
     pub node_index: Option<usize>,
@@ -28,26 +31,35 @@ pub struct Ask<'a> {
 /// What a request that is routed by its head alone needs of a node.
 #[derive(Debug, Clone, Copy)]
 pub struct HeadAsk<'a> {
+    /// What is wanted; a node's profile must serve it.
     pub operation: Operation,
+    /// Which nodes the address of the call allows.
     pub mount: Mount,
+    /// The one node the client insists on.
     pub node_index: Option<usize>,
+    /// Nodes that failed this request already.
     pub tried: &'a [NodeId],
 }
 
 /// The decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
+    /// Whom to ask; a lease must still be had.
     pub node: NodeId,
     /// The model's name as that node spells it.
     pub spelled: Arc<str>,
+    /// Whether the node has the model in memory, which decides how long its first byte may take.
     pub warm: bool,
+    /// For logs, metrics and `X-Arriero-Route`.
     pub reason: Reason,
 }
 
 /// The decision for a request that names no model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeadRoute {
+    /// Whom to ask; a lease must still be had.
     pub node: NodeId,
+    /// For logs, metrics and `X-Arriero-Route`; never `Warm` or `Cold`.
     pub reason: Reason,
 }
 
@@ -60,9 +72,13 @@ pub enum Reason {
     Cold,
     /// No other node could be asked.
     Only,
+    /// Chosen in the highest tier with a free slot, or by tier and room when no model is named.
     Priority,
+    /// It was its turn.
     RoundRobin,
+    /// It had the fewest requests in flight for its weight.
     LeastConnections,
+    /// By chance.
     Random,
 }
 

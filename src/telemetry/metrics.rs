@@ -14,11 +14,17 @@ use super::record::{EndBy, Record};
 pub struct Metrics {
     registry: Registry,
     requests: Requests,
+    /// The clients' connections.
     pub connections: Connections,
+    /// Requests that wait for a slot.
     pub queue: Queue,
+    /// The nodes as seen from here.
     pub nodes: Nodes,
+    /// `arriero_retries_total` by `reason`: attempts at another node, and those the budget forbade.
     pub retries: IntCounterVec,
+    /// `arriero_active_requests`: requests in work, the waiting included.
     pub in_flight: IntGauge,
+    /// `arriero_draining`: 1 from SIGTERM on, else 0.
     pub draining: IntGauge,
 }
 
@@ -35,22 +41,31 @@ struct Requests {
 
 /// The clients' connections.
 pub struct Connections {
+    /// `arriero_active_connections`, of both listeners.
     pub open: IntGauge,
+    /// `arriero_connections_rejected_total` by `reason`: `too_many`, `header_timeout`.
     pub rejected: IntCounterVec,
 }
 
 /// Requests that wait for a slot.
 pub struct Queue {
+    /// `arriero_queue_depth`: requests in the queue now.
     pub depth: IntGauge,
+    /// `arriero_queue_rejected_total` by `reason`: `full` on arrival, `late` after `proxy.queue.max_wait`.
     pub rejected: IntCounterVec,
 }
 
 /// The nodes as seen from here.
 pub struct Nodes {
+    /// `arriero_upstream_requests_total` by `node` and `code`: heads of answers.
     pub answers: IntCounterVec,
+    /// `arriero_upstream_errors_total` by `node` and `kind`: what a node did wrong.
     pub errors: IntCounterVec,
+    /// `arriero_upstream_inflight` by `node`: slots taken by this gateway.
     pub in_flight: IntGaugeVec,
+    /// `arriero_upstream_health` by `node`: 1 up, 0 down or unknown.
     pub health: IntGaugeVec,
+    /// `arriero_upstream_model_loaded` by `node` and `model`: 1 while it is in memory.
     pub loaded: IntGaugeVec,
 }
 

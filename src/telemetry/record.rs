@@ -11,8 +11,11 @@ use crate::dialect::{Operation, Usage};
 pub enum EndBy {
     /// It ended as it should: the answer is complete.
     Done,
+    /// The client left, or stopped sending or reading.
     Client,
+    /// A node failed, was silent or declined, and no other saved the request.
     Node,
+    /// We refused it or broke.
     Gateway,
 }
 
@@ -32,6 +35,7 @@ pub enum Phase {
 }
 
 impl EndBy {
+    /// The word in access lines and in the `end_by` label.
     pub fn as_str(self) -> &'static str {
         match self {
             EndBy::Done => "done",
@@ -43,6 +47,7 @@ impl EndBy {
 }
 
 impl Phase {
+    /// The word in access lines and in the `phase` label.
     pub fn as_str(self) -> &'static str {
         match self {
             Phase::Head => "head",
@@ -57,40 +62,56 @@ impl Phase {
 /// The story of one request.
 #[derive(Debug, Clone)]
 pub struct Record {
+    /// As in the answer's request id header.
     pub request_id: String,
+    /// The peer of the connection; `None` when the socket does not tell.
     pub client: Option<SocketAddr>,
+    /// As the client wrote it.
     pub method: String,
     /// Without the query, which may hold what is nobody's business.
     pub path: String,
+    /// `None` when the path means no call.
     pub operation: Option<Operation>,
     /// The asked name.
     pub model: Option<String>,
     /// The model's one comparable name, when a node is known to have it; only then may it label a metric.
     pub model_label: Option<String>,
+    /// Whether a stream was asked for, the dialect's default applied.
     pub stream: bool,
+    /// The conversation's hash, see [`Facts::affinity`](crate::dialect::Facts::affinity).
     pub affinity: Option<u64>,
+    /// Name of the last node asked; `None` when none was.
     pub node: Option<String>,
     /// Why this node: `warm`, `cold`, `only`, …
     pub route: Option<&'static str>,
+    /// Nodes asked, the successful one included; 0 when none was.
     pub attempts: u32,
+    /// Time spent waiting for a slot, over all attempts.
     pub queue: Duration,
     /// From the request's head to the first byte of the node's answer.
     pub first_byte: Option<Duration>,
     /// From the request's head to the first thing a model made.
     pub first_token: Option<Duration>,
+    /// From the request's head to its end, on whichever way out.
     pub duration: Duration,
     /// 499 when the client left before an answer.
     pub status: u16,
+    /// Body bytes read from the client, as sent.
     pub bytes_in: u64,
+    /// Body bytes written to the client.
     pub bytes_out: u64,
+    /// As the node counted it.
     pub usage: Usage,
+    /// Whose doing the end was.
     pub end_by: EndBy,
+    /// How far it had come.
     pub phase: Phase,
     /// What went wrong, for people.
     pub fault: Option<String>,
 }
 
 impl Record {
+    /// A request of which nothing is known yet: ended by the gateway in the head phase, status 0.
     pub fn new(request_id: String) -> Record {
         Record {
             request_id,

@@ -7,29 +7,48 @@ use crate::error::Fault;
 pub struct Broken {
     /// Offset in the body, bytes.
     pub at: usize,
+    /// What should have stood there, or must not.
     pub why: Why,
 }
 
 /// What was expected or forbidden where a document breaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Why {
+    /// Nothing but white space.
     Empty,
+    /// U+FEFF in front of the document, which RFC 8259 forbids to send.
     ByteOrderMark,
+    /// No value where one must stand.
     Value,
+    /// Neither a value nor `]` after `[`.
     ItemOrEnd,
+    /// No string after a comma in an object.
     Key,
+    /// Neither a string nor `}` after `{`.
     KeyOrEnd,
+    /// No `:` after a key.
     Colon,
+    /// Neither `,` nor `}` after a member of an object.
     CommaOrBrace,
+    /// Neither `,` nor `]` after an item of an array.
     CommaOrBracket,
+    /// More than white space after the document.
     Trailing,
+    /// A number without the digit it needs, such as `-`, `1.` or `1e`.
     Digit,
+    /// A byte below 0x20 inside a string.
     Control,
+    /// A `\` that is followed by none of JSON's escapes.
     Escape,
+    /// `\uD800` to `\uDFFF` without its other half.
     Surrogate,
+    /// The document ends inside a string.
     Quote,
+    /// Bytes in a string that are not UTF-8.
     Utf8,
+    /// More than [`DEPTH_MAX`](super::DEPTH_MAX) open objects and arrays.
     TooDeep,
+    /// More than [`KEYS_MAX`](super::KEYS_MAX) keys at depth 1 or at depth 2.
     TooManyKeys,
 }
 

@@ -16,7 +16,9 @@ pub struct Text<'a> {
 /// A part of a string: bytes that mean themselves, or one escaped character.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Piece<'a> {
+    /// Bytes between escapes: UTF-8, never empty.
     Plain(&'a [u8]),
+    /// What an escape means; a surrogate pair is one character.
     Char(char),
 }
 
@@ -31,10 +33,12 @@ impl<'a> Text<'a> {
         self.raw
     }
 
+    /// Whether it is `""`.
     pub fn is_empty(&self) -> bool {
         self.raw.is_empty()
     }
 
+    /// What it says; borrowed when it has no escapes.
     pub fn unescape(&self) -> Cow<'a, str> {
         if !self.escaped {
             return String::from_utf8_lossy(self.raw);
@@ -49,6 +53,7 @@ impl<'a> Text<'a> {
         Cow::Owned(text)
     }
 
+    /// What it says, part by part and without allocation.
     pub fn pieces(&self) -> Pieces<'a> {
         Pieces {
             rest: self.raw,
