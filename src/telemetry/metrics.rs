@@ -87,11 +87,14 @@ impl Metrics {
         let declare = Declare(&registry);
         let info = declare.gauges("build_info", "The running version", &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
-        let retries = "Attempts at another node, by reason";
+        let retries = "Attempts at another node, by reason; budget_exhausted were not made";
         Ok(Metrics {
             requests: Requests::declare(&declare)?,
             connections: Connections {
-                open: declare.gauge("active_connections", "Open client connections")?,
+                open: declare.gauge(
+                    "active_connections",
+                    "Open connections, those of the admin listener too",
+                )?,
                 rejected: declare.counter(
                     "connections_rejected_total",
                     "Closed by us",
