@@ -127,7 +127,7 @@ fn understand(file: Option<(&str, &str)>) -> Result<Config, String> {
 }
 
 fn serve(config: Config) -> Result<(), String> {
-    telemetry::log::install(&config.logging);
+    telemetry::log::install(&config.logging, gateway::REPETITIVE_LOGS);
     gateway::server::run(config).map_err(|fault| fault.message)
 }
 

@@ -54,6 +54,9 @@ use self::credentials::NodeAccess;
 use self::drain::Lifecycle;
 use self::place::Waiting;
 
+/// Modules whose log lines repeat ours: the fleet tells of its nodes' health itself, in words of its own.
+pub const REPETITIVE_LOGS: &[&str] = &["pingora_load_balancing"];
+
 /// All that outlives a request.
 pub struct Gateway {
     config: Arc<Config>,

@@ -9,19 +9,21 @@ use super::record::Record;
 /// The target of access lines, so that `RUST_LOG`-style filters can name them.
 pub const ACCESS: &str = "access";
 
-/// Installs the process's one logger. Called once, from `main`.
-pub fn install(logging: &Logging) {
+/// Installs the process's one logger. Called once, from `main`. `silent` names modules of others that only repeat what we say.
+pub fn install(logging: &Logging, silent: &[&str]) {
     let format = logging.format;
     let access = match logging.access_log {
         true => log::LevelFilter::Info,
         false => log::LevelFilter::Off,
     };
-    env_logger::Builder::new()
-        // Pingora tells every failed exchange once more, without our record's facts.
+    let mut builder = env_logger::Builder::new();
+    for module in silent {
+        builder.filter_module(module, log::LevelFilter::Off);
+    }
+    builder
+        // What libraries tell below a warning is for their own developers.
         .filter_level(logging.level.min(log::LevelFilter::Warn))
         .filter_module("arriero", logging.level)
-        // The fleet tells of its nodes' health itself, in words of its own.
-        .filter_module("pingora_load_balancing", log::LevelFilter::Off)
         .filter_module(ACCESS, access)
         .format(move |out, line| match format {
             LogFormat::Text => writeln!(out, "{} {:5} {}", out.timestamp_millis(), line.level(), line.args()),
