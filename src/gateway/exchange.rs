@@ -184,7 +184,9 @@ impl Gateway {
                 ctx.record.end_by = EndBy::Node;
                 ctx.record.status = declined.status;
                 ctx.record.fault = Some(format!("the node declined: {}", declined.gist()));
-                client.answer_declined(*declined, &ctx.record).await
+                client
+                    .answer_declined(*declined, ctx.dialect, &ctx.record)
+                    .await
             }
             Some(failed) => Err(failed.fault),
             None => Err(fault),

@@ -92,9 +92,7 @@ impl Failed {
             ),
             _ => format!("node `{name}` answered {}", declined.gist()),
         };
-        // Nothing to pass on: half an answer, a status that HTTP does not know, or a 401, which speaks of our key.
-        let presentable =
-            declined.whole && (200..=599).contains(&declined.status) && declined.status != 401;
+        let presentable = declined.is_presentable();
         Failed {
             may_have_run: reason == "runner_failed",
             blames_node,
@@ -118,6 +116,13 @@ impl From<Fault> for Failed {
 }
 
 impl Declined {
+    /// Whether a client may get it. Not half an answer, a status that HTTP does not know, some proxy's page in HTML, or a 401,
+    /// which speaks of our key.
+    fn is_presentable(&self) -> bool {
+        let is_json = serde_json::from_slice::<serde::de::IgnoredAny>(&self.body).is_ok();
+        self.whole && is_json && (200..=599).contains(&self.status) && self.status != 401
+    }
+
     /// The start of what the node said, for the log.
     pub(super) fn gist(&self) -> String {
         let start = &self.body[..self.body.len().min(200)];

@@ -221,6 +221,25 @@ async fn when_every_node_declines_the_client_hears_the_last_ones_reason() {
 }
 
 #[tokio::test]
+async fn a_page_that_is_not_json_is_told_in_the_clients_dialect_instead() {
+    let herd = pair("").await;
+    for node in &herd.nodes {
+        node.fault(status(503, "<html><h1>503 Service Unavailable</h1></html>"));
+    }
+    let native = herd.post("/api/chat", CHAT).await.is(502);
+    assert!(
+        native.json()["error"]
+            .as_str()
+            .is_some_and(|text| text.contains("503")),
+        "{}",
+        native.text()
+    );
+    let openai = herd.post("/v1/chat/completions", CHAT).await.is(502);
+    assert_eq!(openai.json()["error"]["code"], "node_failed");
+    assert!(openai.header("x-request-id").is_some());
+}
+
+#[tokio::test]
 async fn attempts_have_a_limit() {
     let nodes = (0..5).map(|_| llama()).collect();
     let herd = herd(nodes, "proxy: { retry: { max_attempts: 3 } }").await;

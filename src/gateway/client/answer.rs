@@ -90,9 +90,11 @@ impl Client<'_> {
     pub(in crate::gateway) async fn answer_declined(
         &mut self,
         declined: Declined,
+        dialect: Dialect,
         record: &Record,
     ) -> Result<(), Fault> {
         let mut head = declined.head;
+        self.add_ids(&mut head, dialect, &record.request_id)?;
         insert(
             &mut head,
             "content-length",
