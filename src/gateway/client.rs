@@ -6,7 +6,7 @@ mod body;
 
 mod check;
 
-pub(super) use answer::{Page, broken, insert};
+pub(super) use answer::{Page, broken, insert, put_ids};
 pub(super) use body::{body_as_sent, unreadable};
 
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use pingora::proxy::Session;
 
 use crate::config::Server;
 use crate::error::Fault;
-use crate::telemetry::record::{Phase, Record};
+use crate::telemetry::record::Record;
 
 use super::proxy::Context;
 
@@ -110,9 +110,6 @@ impl Client<'_> {
         record.bytes_out = self.session.as_ref().body_bytes_sent() as u64;
         if let Some(head) = self.session.response_written() {
             record.status = head.status.as_u16();
-        }
-        if record.phase == Phase::Head && record.status == 200 {
-            record.phase = Phase::Stream;
         }
     }
 }

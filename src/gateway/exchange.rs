@@ -211,7 +211,6 @@ impl Gateway {
         client.discard_body(&self.config.server).await?;
         let page = catalogue_page(call, &self.fleet.view())?;
         ctx.record.end_by = EndBy::Done;
-        ctx.record.status = 200;
         ctx.record.phase = Phase::Stream;
         client.answer(page, call, &ctx.record.request_id).await
     }

@@ -1,7 +1,7 @@
 //! Header discipline: which headers cross the gateway, in which direction. One table each way.
 
 use http::HeaderMap;
-use http::header::HeaderName;
+use http::header::{HeaderName, HeaderValue};
 
 /// Hop-by-hop: they speak of one connection, never of the message.
 const HOP_BY_HOP: &[&str] = &[
@@ -85,8 +85,20 @@ fn listed(name: &str, names: &[&str], prefixes: &[&str]) -> bool {
     names.contains(&name) || prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// The headers that may cross in a direction: those that `reaches` lets through and that the message itself does not declare
+/// hop-by-hop.
+pub(super) fn crossing(
+    headers: &HeaderMap,
+    reaches: fn(&HeaderName) -> bool,
+) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
+    let nominated = nominated(headers);
+    headers
+        .iter()
+        .filter(move |(name, _)| reaches(name) && !nominated.iter().any(|n| n == name.as_str()))
+}
+
 /// Header names that the message's `Connection` header declares hop-by-hop, lower case.
-pub(super) fn nominated(headers: &HeaderMap) -> Vec<String> {
+fn nominated(headers: &HeaderMap) -> Vec<String> {
     let values = headers.get_all(http::header::CONNECTION).iter();
     values
         .filter_map(|value| value.to_str().ok())

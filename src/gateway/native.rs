@@ -13,11 +13,11 @@ use crate::telemetry::record::Phase;
 
 use super::Gateway;
 use super::client::{Client, unreadable};
-use super::credentials::Timeouts;
-use super::failure::plain;
+use super::failure::{Failed, plain};
 use super::head;
 use super::proxy::Context;
 use super::relay::ServedBy;
+use super::upstream::UNRESOLVED;
 
 /// A request on its way through Pingora's own machinery.
 pub(super) struct Passage {
@@ -105,13 +105,9 @@ impl Gateway {
         };
         let node = passage.route.node;
         let name = &self.config.nodes[node.0].name;
-        self.metrics
-            .nodes
-            .errors
-            .with_label_values(&[name, "connect"])
-            .inc();
-        let why = format!("node `{name}` can't be reached: {}", plain(error));
-        self.observe(node, Observation::Traffic(Err(why)));
+        let failed = Failed::before_sending(name, &plain(error));
+        self.count_failure(name, failed.reason);
+        self.observe(node, Observation::Traffic(Err(failed.fault.message)));
         passage.tried.push(node);
         if self.config.proxy.retry.attempts_max <= passage.tried.len() {
             return false;
@@ -121,7 +117,10 @@ impl Gateway {
             return false;
         };
         (passage.route, passage.lease) = (route, lease);
-        self.metrics.retries.with_label_values(&["connect"]).inc();
+        self.metrics
+            .retries
+            .with_label_values(&[failed.reason])
+            .inc();
         self.note_passage(ctx);
         true
     }
@@ -145,19 +144,10 @@ impl Gateway {
 
     pub(super) fn native_peer(&self, ctx: &Context) -> Result<Box<HttpPeer>> {
         let passage = passage(ctx)?;
-        let view = self.fleet.view();
-        let Some(addr) = view.nodes[passage.route.node.0].addr else {
-            return Error::e_explain(
-                ErrorType::ConnectNoRoute,
-                "its host name could not be resolved yet",
-            );
-        };
-        let timeouts = Timeouts {
-            connect: self.config.proxy.connection_timeout,
-            read: self.config.proxy.read_timeout,
-        };
-        let peer = self.access[passage.route.node.0].peer(addr, timeouts);
-        Ok(Box::new(HttpPeer::clone(&peer)))
+        match self.peer(passage.route.node) {
+            Some(peer) => Ok(Box::new(HttpPeer::clone(&peer))),
+            None => Error::e_explain(ErrorType::ConnectNoRoute, UNRESOLVED),
+        }
     }
 
     /// The same header discipline as on our own path; Pingora has dealt with hop-by-hop headers and framing.
@@ -230,8 +220,7 @@ impl Gateway {
         let message = format!("node `{name}` failed: {}", plain(error));
         // A node that could not be reached has been judged already, when another one was looked for.
         if !passage.tried.contains(&passage.route.node) {
-            let errors = &self.metrics.nodes.errors;
-            errors.with_label_values(&[name, "native"]).inc();
+            self.count_failure(name, "native");
             self.observe(
                 passage.route.node,
                 Observation::Traffic(Err(message.clone())),

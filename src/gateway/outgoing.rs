@@ -43,10 +43,8 @@ impl Outgoing {
         let mut head =
             // Servers do not care about the case of names, and keeping it costs a second map.
             RequestHeader::build_no_case(Method::POST, path.as_bytes(), Some(16)).map_err(broken)?;
-        let nominated = head::nominated(client.headers());
-        for (name, value) in client.headers() {
-            let ours = matches!(name.as_str(), "content-type" | "content-encoding");
-            if !ours && head::reaches_node(name) && !nominated.iter().any(|n| n == name.as_str()) {
+        for (name, value) in head::crossing(client.headers(), head::reaches_node) {
+            if !matches!(name.as_str(), "content-type" | "content-encoding") {
                 let copied = head.append_header(name.clone(), value.clone());
                 copied.map_err(broken)?;
             }
@@ -77,12 +75,9 @@ fn pieces(asked: &Asked, route: &Route, access: &NodeAccess) -> Vec<Bytes> {
 /// The head of a node's answer as a client may see it, without its framing.
 pub(super) fn client_head(from: &ResponseHeader) -> Result<ResponseHeader, Fault> {
     let mut head = ResponseHeader::build(from.status, Some(16)).map_err(broken)?;
-    let nominated = head::nominated(&from.headers);
-    for (name, value) in &from.headers {
-        if head::reaches_client(name) && !nominated.iter().any(|n| n == name.as_str()) {
-            head.append_header(name.clone(), value.clone())
-                .map_err(broken)?;
-        }
+    for (name, value) in head::crossing(&from.headers, head::reaches_client) {
+        let copied = head.append_header(name.clone(), value.clone());
+        copied.map_err(broken)?;
     }
     Ok(head)
 }

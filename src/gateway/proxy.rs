@@ -121,13 +121,9 @@ impl ProxyHttp for Proxy {
         error: &Error,
         ctx: &mut Context,
     ) -> FailToProxy {
-        let fault = self.0.judge_native(error, ctx);
-        let code = if ctx.record.fault.is_none() {
-            fault.status()
-        } else {
-            ctx.record.status
-        };
+        // What `request_filter` failed with has been judged and told already.
         if ctx.record.fault.is_none() {
+            let fault = self.0.judge_native(error, ctx);
             ctx.failed(&fault);
             // The connection is given up in any case: what the client sent of its body may still be under way.
             let _ = Client::new(session)
@@ -135,7 +131,7 @@ impl ProxyHttp for Proxy {
                 .await;
         }
         FailToProxy {
-            error_code: code,
+            error_code: ctx.record.status,
             can_reuse_downstream: false,
         }
     }

@@ -13,7 +13,7 @@ use crate::routing::{Reason, Route};
 use crate::telemetry::record::EndBy;
 
 use super::Gateway;
-use super::client::{Client, insert};
+use super::client::{Client, insert, put_ids};
 use super::failure::Broken;
 use super::outgoing::client_head;
 use super::proxy::Context;
@@ -128,10 +128,7 @@ impl Gateway {
             &record.queue.as_millis().to_string(),
         )?;
         insert(head, "x-arriero-mode", "passthrough")?;
-        insert(head, "x-request-id", &record.request_id)?;
-        if call.dialect == crate::dialect::Dialect::Anthropic {
-            insert(head, "request-id", &record.request_id)?;
-        }
+        put_ids(head, call.dialect, &record.request_id)?;
         if call.olla {
             insert(head, "x-olla-endpoint", &node.name)?;
             insert(head, "x-olla-backend-type", node.profile.name)?;
@@ -209,8 +206,7 @@ impl Gateway {
                 blame: Some(kind),
                 ..
             }) => {
-                let errors = &self.metrics.nodes.errors;
-                errors.with_label_values(&[name.as_str(), *kind]).inc();
+                self.count_failure(name, kind);
                 self.observe(route.node, Observation::Traffic(Err(fault.message.clone())));
             }
             Some(_) => (),

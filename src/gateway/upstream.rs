@@ -13,6 +13,7 @@ use pingora::{Error, ErrorType};
 use tokio::time::timeout;
 
 use crate::dialect::{self, Verdict};
+use crate::fleet::NodeId;
 use crate::routing::Route;
 
 use super::Gateway;
@@ -26,6 +27,8 @@ const DECLINED_BYTES_MAX: usize = 64 * 1024;
 const DECLINED_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest time a node's connection waits in the pool.
 const POOL_IDLE: Duration = Duration::from_secs(60);
+/// Why a node without an address cannot be asked.
+pub(super) const UNRESOLVED: &str = "its host name could not be resolved yet";
 /// Marks a connection that must not come from the pool; it goes back to it under the ordinary key.
 const FRESH: u64 = 1;
 
@@ -75,7 +78,17 @@ impl Gateway {
         answers.with_label_values(&[name, code]).inc();
     }
 
-    fn count_failure(&self, name: &str, reason: &str) {
+    /// A node as traffic reaches it; `None` while its host name is not resolved.
+    pub(super) fn peer(&self, node: NodeId) -> Option<Arc<HttpPeer>> {
+        let addr = self.fleet.view().nodes[node.0].addr?;
+        let timeouts = Timeouts {
+            connect: self.config.proxy.connection_timeout,
+            read: self.config.proxy.read_timeout,
+        };
+        Some(self.access[node.0].peer(addr, timeouts))
+    }
+
+    pub(super) fn count_failure(&self, name: &str, reason: &str) {
         let errors = &self.metrics.nodes.errors;
         errors.with_label_values(&[name, reason]).inc();
     }
@@ -84,15 +97,9 @@ impl Gateway {
     /// single byte is replaced once by a fresh one: nothing ran there.
     async fn attempt(&self, route: &Route, outgoing: &Outgoing) -> Result<Answer, Failed> {
         let name = &self.config.nodes[route.node.0].name;
-        let Some(addr) = self.fleet.view().nodes[route.node.0].addr else {
-            let why = "its host name could not be resolved yet";
-            return Err(Failed::before_sending(name, why));
+        let Some(peer) = self.peer(route.node) else {
+            return Err(Failed::before_sending(name, UNRESOLVED));
         };
-        let timeouts = Timeouts {
-            connect: self.config.proxy.connection_timeout,
-            read: self.config.proxy.read_timeout,
-        };
-        let peer = self.access[route.node.0].peer(addr, timeouts);
         let (session, reused) = self.connect(&peer, name).await?;
         let mut node = Connection { session, peer };
         let exchanged = match node.exchange(outgoing).await {

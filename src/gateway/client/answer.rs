@@ -6,7 +6,6 @@ use bytes::Bytes;
 use http::{Method, Version};
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType, Result as PingoraResult};
-
 use tokio::time::timeout;
 
 use super::Client;
@@ -70,7 +69,7 @@ impl Client<'_> {
         let mut head = ResponseHeader::build(200, Some(4)).map_err(broken)?;
         insert(&mut head, "content-type", page.content_type)?;
         insert(&mut head, "content-length", &page.body.len().to_string())?;
-        self.add_ids(&mut head, call.dialect, request_id)?;
+        put_ids(&mut head, call.dialect, request_id)?;
         self.finish(head, page.body).await
     }
 
@@ -94,7 +93,7 @@ impl Client<'_> {
         record: &Record,
     ) -> Result<(), Fault> {
         let mut head = declined.head;
-        self.add_ids(&mut head, dialect, &record.request_id)?;
+        put_ids(&mut head, dialect, &record.request_id)?;
         insert(
             &mut head,
             "content-length",
@@ -126,18 +125,6 @@ impl Client<'_> {
         self.write(body, true).await
     }
 
-    fn add_ids(
-        &self,
-        head: &mut ResponseHeader,
-        dialect: Dialect,
-        request_id: &str,
-    ) -> Result<(), Fault> {
-        if dialect == Dialect::Anthropic {
-            insert(head, "request-id", request_id)?; // the name Anthropic's SDK reads
-        }
-        insert(head, "x-request-id", request_id)
-    }
-
     /// Tells the client in its dialect why it gets no answer. After the first byte nothing can be told any more: the
     /// connection is broken off instead, so that no truncated answer looks complete.
     ///
@@ -165,21 +152,32 @@ impl Client<'_> {
             head.insert_header(*name, value.as_str())?;
         }
         head.insert_header("content-length", refusal.body.len())?;
-        let _ = self.add_ids(&mut head, dialect, request_id);
-        if self.session.as_mut().is_body_done() {
-            self.finish(head, refusal.body.into())
-                .await
-                .map_err(|fault| lost(&fault))?;
-            return Ok(true);
+        let _ = put_ids(&mut head, dialect, request_id);
+        // The rest of a body is not wanted, but a client that still writes it would miss our answer if we just closed.
+        let is_unread = !self.session.as_mut().is_body_done();
+        if is_unread {
+            self.session.as_mut().set_keepalive(None);
         }
-        // The rest of the body is not wanted, but a client that still writes it would miss our answer if we just closed.
-        self.session.as_mut().set_keepalive(None);
         self.finish(head, refusal.body.into())
             .await
             .map_err(|fault| lost(&fault))?;
-        let _ = self.session.as_mut().drain_request_body().await;
+        if is_unread {
+            let _ = self.session.as_mut().drain_request_body().await;
+        }
         Ok(true)
     }
+}
+
+/// Puts the request's id on an answer, under the names that clients look for.
+pub(in crate::gateway) fn put_ids(
+    head: &mut ResponseHeader,
+    dialect: Dialect,
+    request_id: &str,
+) -> Result<(), Fault> {
+    if dialect == Dialect::Anthropic {
+        insert(head, "request-id", request_id)?; // the name Anthropic's SDK reads
+    }
+    insert(head, "x-request-id", request_id)
 }
 
 pub(in crate::gateway) fn insert(
