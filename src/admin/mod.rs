@@ -110,7 +110,7 @@ fn ready(query: Option<&str>, state: &State<'_>) -> Page {
             holders
                 .unwrap_or_default()
                 .iter()
-                .any(|holder| state.view.nodes[holder.node.0].health.is_up())
+                .any(|holder| state.view.node_of(holder).is_open())
         }
     };
     match (ready, model) {

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 use std::time::Duration;
 
-/// What one retry costs; a request earns `percent` of these.
+/// What one retry costs; a request earns `percent` hundredths of it.
 const RETRY: u64 = 100;
 /// Retries per second that are always allowed, so that a quiet gateway can fail over too.
 const FLOOR_PER_SECOND: u64 = 10;
@@ -13,7 +13,6 @@ const SAVED_MAX: u64 = 1000 * RETRY;
 /// A purse that requests fill and retries empty.
 #[derive(Debug)]
 pub struct RetryBudget {
-    percent: u64,
     purse: Mutex<Purse>,
 }
 
@@ -24,23 +23,28 @@ struct Purse {
     filled_at: Duration,
 }
 
+impl Default for RetryBudget {
+    fn default() -> RetryBudget {
+        RetryBudget::new()
+    }
+}
+
 impl RetryBudget {
-    /// `percent`: retries allowed per hundred requests.
-    pub fn new(percent: u32) -> RetryBudget {
+    /// A full purse.
+    pub fn new() -> RetryBudget {
         let purse = Purse {
             saved: SAVED_MAX,
             filled_at: Duration::ZERO,
         };
         RetryBudget {
-            percent: percent.into(),
             purse: Mutex::new(purse),
         }
     }
 
-    /// A request came in.
-    pub fn earn(&self) {
+    /// A request came in; `percent` retries are allowed per hundred of them.
+    pub fn earn(&self, percent: u32) {
         let mut purse = self.lock();
-        purse.saved = (purse.saved + self.percent).min(SAVED_MAX);
+        purse.saved = (purse.saved + u64::from(percent)).min(SAVED_MAX);
     }
 
     /// Asks for one retry; `now` is the time since the gateway started.
@@ -75,13 +79,13 @@ mod tests {
 
     #[test]
     fn retries_are_a_share_of_requests_plus_a_floor() {
-        let budget = RetryBudget::new(20);
+        let budget = RetryBudget::new();
         assert_eq!(
             spend_all(&budget, Duration::ZERO),
             1000,
             "a new gateway starts with a full purse"
         );
-        (0..50).for_each(|_| budget.earn());
+        (0..50).for_each(|_| budget.earn(20));
         assert_eq!(
             spend_all(&budget, Duration::ZERO),
             10,
@@ -97,8 +101,8 @@ mod tests {
 
     #[test]
     fn savings_have_a_limit() {
-        let budget = RetryBudget::new(100);
-        (0..5000).for_each(|_| budget.earn());
+        let budget = RetryBudget::new();
+        (0..5000).for_each(|_| budget.earn(100));
         assert_eq!(spend_all(&budget, Duration::from_secs(86_400)), 1000);
     }
 }

@@ -19,17 +19,21 @@ pub struct Ticket(u64);
 /// Those who wait, in order of arrival in each line.
 #[derive(Debug)]
 pub struct Queue<L> {
-    length_max: usize,
     length: usize,
     issued: u64,
     waiting: HashMap<L, VecDeque<Ticket>>,
 }
 
+impl<L: Clone + Eq + Hash> Default for Queue<L> {
+    fn default() -> Queue<L> {
+        Queue::new()
+    }
+}
+
 impl<L: Clone + Eq + Hash> Queue<L> {
-    /// An empty queue for at most `length_max` requests in all lines together; 0 lets nobody wait.
-    pub fn new(length_max: usize) -> Queue<L> {
+    /// An empty queue.
+    pub fn new() -> Queue<L> {
         Queue {
-            length_max,
             length: 0,
             issued: 0,
             waiting: HashMap::new(),
@@ -46,12 +50,12 @@ impl<L: Clone + Eq + Hash> Queue<L> {
         self.length == 0
     }
 
-    /// Takes a place at the end.
+    /// Takes a place at the end, as long as at most `length_max` requests wait in all lines together; 0 lets nobody wait.
     ///
     /// # Errors
     /// 503 when the queue is full.
-    pub fn enter(&mut self, line: &L) -> Result<Ticket, Fault> {
-        if self.length >= self.length_max {
+    pub fn enter(&mut self, line: &L, length_max: usize) -> Result<Ticket, Fault> {
+        if self.length >= length_max {
             let message = format!(
                 "every node that has this model is busy and {} requests wait already; try again shortly, add nodes, or raise \
                  proxy.queue.max_length",
@@ -99,9 +103,9 @@ mod tests {
     #[test]
     fn first_come_first_served_in_each_line() {
         let (llama, qwen) = ("llama", "qwen");
-        let mut queue = Queue::new(10);
-        let first = queue.enter(&llama).unwrap();
-        let second = queue.enter(&llama).unwrap();
+        let mut queue = Queue::new();
+        let first = queue.enter(&llama, 10).unwrap();
+        let second = queue.enter(&llama, 10).unwrap();
         assert!(queue.is_next(&llama, Some(first)));
         assert!(!queue.is_next(&llama, Some(second)));
         assert!(
@@ -115,9 +119,9 @@ mod tests {
 
     #[test]
     fn a_full_queue_says_so_with_retry_after() {
-        let mut queue = Queue::new(1);
-        queue.enter(&"a").unwrap();
-        let fault = queue.enter(&"b").unwrap_err();
+        let mut queue = Queue::new();
+        queue.enter(&"a", 1).unwrap();
+        let fault = queue.enter(&"b", 1).unwrap_err();
         assert_eq!(fault.kind, Kind::Unavailable { retry_after_s: 5 });
     }
 
@@ -125,11 +129,11 @@ mod tests {
         #[test]
         fn the_length_is_what_was_entered_less_what_left(steps in prop::collection::vec((0..3usize, any::<bool>()), 0..200)) {
             let models = ["a", "b", "c"];
-            let mut queue = Queue::new(20);
+            let mut queue = Queue::new();
             let mut held: Vec<(usize, Ticket)> = Vec::new();
             for (which, enter) in steps {
                 if enter {
-                    match queue.enter(&models[which]) {
+                    match queue.enter(&models[which], 20) {
                         Ok(ticket) => held.push((which, ticket)),
                         Err(_) => prop_assert_eq!(held.len(), 20),
                     }

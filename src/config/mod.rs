@@ -167,7 +167,7 @@ pub struct Queue {
 }
 
 /// A node as the configuration describes it.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct NodeConfig {
     /// Unique; default `host:port`.
     pub name: String,
@@ -197,6 +197,13 @@ pub struct NodeConfig {
     pub tls: NodeTls,
 }
 
+impl NodeConfig {
+    /// Whether two configurations mean one node, however else they differ: what is believed about it stays true.
+    pub fn is_same_node(&self, other: &NodeConfig) -> bool {
+        self.name == other.name && self.url == other.url && self.profile.name == other.profile.name
+    }
+}
+
 /// `http[s]://host[:port][/path]`, taken apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeUrl {
@@ -211,7 +218,7 @@ pub struct NodeUrl {
 }
 
 /// What we show a node to be let in.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeAuth {
     /// Nothing is sent.
     None,
@@ -234,7 +241,7 @@ pub enum NodeAuth {
 }
 
 /// An endpoint's `tls`: how its certificate is judged.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeTls {
     /// PEM text of the authority to trust instead of the system's.
     pub ca_pem: Option<Vec<u8>>,
@@ -269,7 +276,7 @@ pub struct ModelDiscovery {
 }
 
 /// `logging`: what goes to standard error, and how.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Logging {
     /// The least important level that is written; `Off` writes nothing.
     pub level: log::LevelFilter,

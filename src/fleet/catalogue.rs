@@ -30,11 +30,11 @@ pub(super) fn tags(nodes: &[Node], index: &Index) -> Bytes {
             Listing::OpenAi => imitate(&mut entry, model),
         }
         entry.name(&model.name);
-        entry.field("urls", &urls(holders.iter().map(|holder| holder.node.0)));
+        entry.field("urls", &urls(holders.iter().map(|holder| holder.at)));
         entry.field("connection_type", "\"local\"");
         let loaded_until = holders.iter().find_map(|holder| {
-            let model = &nodes[holder.node.0].models()[holder.place];
-            expiries.get(&(holder.node.0, runner(&model.digest, model.key.as_str())))
+            let model = &nodes[holder.at].models()[holder.place];
+            expiries.get(&(holder.at, runner(&model.digest, model.key.as_str())))
         });
         if let Some(unix_s) = loaded_until {
             entry.field("expires_at", &unix_s.to_string());
@@ -48,14 +48,14 @@ pub(super) fn tags(nodes: &[Node], index: &Index) -> Bytes {
 pub(super) fn ps(nodes: &[Node]) -> Bytes {
     let mut places: HashMap<&str, usize> = HashMap::new();
     let mut entries: Vec<(&Loaded, Vec<usize>)> = Vec::new();
-    for node in nodes {
+    for (at, node) in nodes.iter().enumerate() {
         for model in node.loaded.iter() {
             let runner = runner(&model.digest, model.key.as_str());
             let place = *places.entry(runner).or_insert(entries.len());
             match entries.get_mut(place) {
-                Some((_, urls)) if urls.last() == Some(&node.id.0) => (),
-                Some((_, urls)) => urls.push(node.id.0),
-                None => entries.push((model, vec![node.id.0])),
+                Some((_, urls)) if urls.last() == Some(&at) => (),
+                Some((_, urls)) => urls.push(at),
+                None => entries.push((model, vec![at])),
             }
         }
     }
@@ -102,10 +102,9 @@ pub(super) fn v1_model(nodes: &[Node], holders: &[Holder], asked: &str) -> Bytes
 
 /// Whose entry speaks for the model: the first Ollama node's, whose listing says most, else the first node's.
 fn told<'a>(nodes: &'a [Node], holders: &[Holder]) -> (&'a Node, &'a Installed) {
-    let is_ollama =
-        |holder: &&Holder| nodes[holder.node.0].config.profile.listing == Listing::Ollama;
+    let is_ollama = |holder: &&Holder| nodes[holder.at].config.profile.listing == Listing::Ollama;
     let holder = holders.iter().find(is_ollama).unwrap_or(&holders[0]);
-    let node = &nodes[holder.node.0];
+    let node = &nodes[holder.at];
     (node, &node.models()[holder.place])
 }
 
@@ -117,11 +116,11 @@ fn runner<'a>(digest: &'a str, name: &'a str) -> &'a str {
 /// When each loaded model leaves its node's memory, Unix seconds.
 fn expiries(nodes: &[Node]) -> HashMap<(usize, &str), i64> {
     let mut expiries = HashMap::new();
-    for node in nodes {
+    for (at, node) in nodes.iter().enumerate() {
         for model in node.loaded.iter() {
             if let Some(expires) = model.expires {
                 let runner = runner(&model.digest, model.key.as_str());
-                expiries.insert((node.id.0, runner), expires.unix_s);
+                expiries.insert((at, runner), expires.unix_s);
             }
         }
     }

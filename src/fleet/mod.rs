@@ -3,13 +3,14 @@
 //! Advice is read from a [`Snapshot`], permission is taken by [`Fleet::try_lease`]. Whatever is learned, from probes or from
 //! traffic, goes through [`Fleet::observe`] and nowhere else.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::config::{HealthConfig, NodeConfig};
 
@@ -28,7 +29,7 @@ mod catalogue;
 mod timestamp;
 pub use timestamp::Timestamp;
 
-/// A node, by its place in the configuration. Stable while the process lives.
+/// Who a node is. A reload keeps the id of a node whose name, address and type stay; an id is never given twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub usize);
 
@@ -56,50 +57,38 @@ pub enum Observation {
 #[derive(Debug)]
 pub struct Fleet {
     snapshot: ArcSwap<Snapshot>,
-    /// The writer's own state; its lock also orders the publishing of snapshots.
-    machines: Mutex<Vec<Machine>>,
-    health: HealthConfig,
-    slots: Vec<Slots>,
+    writer: Mutex<Writer>,
     picks: AtomicU64,
     freed: Arc<Notify>,
+    /// Counts the changes of who is in the fleet.
+    membership: watch::Sender<u64>,
 }
 
+/// The writer's own state; its lock also orders the publishing of snapshots.
 #[derive(Debug)]
-struct Slots {
-    counters: Arc<Counters>,
-    /// Most leases at once.
-    max: u32,
+struct Writer {
+    machines: HashMap<NodeId, Machine>,
+    health: HealthConfig,
+    next_id: usize,
 }
 
 impl Fleet {
-    /// A fleet of which nothing is known yet; a node's place in `nodes` becomes its [`NodeId`].
+    /// A fleet of which nothing is known yet; the first node is `NodeId(0)`, and so on.
     pub fn new(nodes: Vec<NodeConfig>, health: HealthConfig) -> Fleet {
-        let nodes: Vec<Node> = nodes
-            .into_iter()
-            .enumerate()
-            .map(|(place, config)| Node {
-                id: NodeId(place),
-                config: Arc::new(config),
-                addr: None,
-                health: Health::Unknown,
-                version: None,
-                installed: None,
-                loaded: Arc::default(),
-                counters: Arc::default(),
-            })
-            .collect();
-        let slots = nodes.iter().map(|node| Slots {
-            counters: Arc::clone(&node.counters),
-            max: node.config.slots.unwrap_or(u32::MAX),
-        });
-        Fleet {
-            machines: Mutex::new(nodes.iter().map(|_| Machine::new()).collect()),
-            health,
-            slots: slots.collect(),
+        let fleet = Fleet {
+            writer: Mutex::new(Writer {
+                machines: HashMap::new(),
+                health,
+                next_id: 0,
+            }),
             picks: AtomicU64::new(0),
             freed: Arc::default(),
-            snapshot: ArcSwap::from_pointee(Snapshot::new(nodes)),
-        }
+            snapshot: ArcSwap::from_pointee(Snapshot::new(Vec::new(), Vec::new())),
+            membership: watch::Sender::new(0),
+        };
+        let nodes = nodes.into_iter().map(Arc::new).collect();
+        fleet.reconfigure(nodes, health, |_| ());
+        fleet
     }
 
     /// The fleet as it is now; costs one atomic load.
@@ -107,18 +96,77 @@ impl Fleet {
         self.snapshot.load_full()
     }
 
-    /// Takes one of the node's slots, or says no. `auto` nodes never say no.
+    /// Replaces the nodes. One with the name, address and type of a known one is that one: its health, models and leases stay.
+    /// The others come as unknown or leave; requests that are with those that leave are not disturbed.
+    ///
+    /// `prepare` is called with all nodes and their ids before anybody can be sent to them.
+    pub fn reconfigure(
+        &self,
+        nodes: Vec<Arc<NodeConfig>>,
+        health: HealthConfig,
+        prepare: impl FnOnce(&[(NodeId, Arc<NodeConfig>)]),
+    ) {
+        let mut writer = self.write();
+        let current = self.snapshot.load_full();
+        writer.health = health;
+        let nodes: Vec<Node> = nodes
+            .into_iter()
+            .map(|config| writer.seat(config, &current))
+            .collect();
+        let members: Vec<_> = nodes
+            .iter()
+            .map(|node| (node.id, Arc::clone(&node.config)))
+            .collect();
+        prepare(&members);
+        let stays = |node: &&Node| members.iter().any(|(id, _)| *id == node.id);
+        let left = current.nodes.iter().filter(|node| !stays(node));
+        let leaving = current.leaving().chain(left).cloned().collect();
+        writer
+            .machines
+            .retain(|id, _| members.iter().any(|(known, _)| known == id));
+        self.publish(Snapshot::new(nodes, leaving));
+        self.membership.send_modify(|changes| *changes += 1);
+    }
+
+    /// Tells when nodes came, left, or changed their configuration.
+    pub fn membership(&self) -> watch::Receiver<u64> {
+        self.membership.subscribe()
+    }
+
+    /// Takes a node out of service or back in; requests that are with it are not disturbed. `false` when no node has that name.
+    pub fn drain(&self, name: &str, draining: bool) -> bool {
+        let _writer = self.write();
+        let current = self.snapshot.load_full();
+        let Some(at) = current
+            .nodes
+            .iter()
+            .position(|node| node.config.name == name)
+        else {
+            return false;
+        };
+        if current.nodes[at].draining != draining {
+            let mut nodes = current.nodes.clone();
+            nodes[at].draining = draining;
+            self.publish(current.with_same_models(nodes));
+        }
+        true
+    }
+
+    /// Takes one of the node's slots, or says no: it is full, draining, or gone. `auto` nodes are never full.
     pub fn try_lease(&self, node: NodeId) -> Option<Lease> {
-        let Slots { counters, max } = self.slots.get(node.0)?;
-        let taken = |in_flight: u32| (in_flight < *max).then(|| in_flight + 1);
-        let in_flight = &counters.in_flight;
-        in_flight
+        let view = self.snapshot.load();
+        let node = view.node(node).filter(|node| !node.draining)?;
+        let max = node.config.slots.unwrap_or(u32::MAX);
+        let taken = |in_flight: u32| (in_flight < max).then(|| in_flight + 1);
+        let counters = &node.counters;
+        counters
+            .in_flight
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, taken)
             .ok()?;
         let ordinal = self.picks.fetch_add(1, Ordering::Relaxed) + 1;
         counters.last_picked.fetch_max(ordinal, Ordering::Relaxed);
         Some(Lease {
-            node,
+            node: node.id,
             counters: Arc::clone(counters),
             freed: Arc::clone(&self.freed),
         })
@@ -133,98 +181,142 @@ impl Fleet {
 
     /// Learns something about a node. Locks briefly, except for the common case: a success of a node that is well.
     pub fn observe(&self, node: NodeId, seen: Observation, now: Instant) {
-        let Some(Slots { counters, .. }) = self.slots.get(node.0) else {
-            return;
-        };
-        let is_success = matches!(seen, Observation::Traffic(Ok(())));
-        if is_success && counters.steady.load(Ordering::Relaxed) {
-            return;
+        if matches!(seen, Observation::Traffic(Ok(()))) {
+            let view = self.snapshot.load();
+            let steady = |node: &Node| node.counters.steady.load(Ordering::Relaxed);
+            if view.node(node).is_none_or(steady) {
+                return;
+            }
         }
-        let mut machines = self.machines.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut writer = self.write();
         let current = self.snapshot.load_full();
+        let Some(at) = current.place(node) else {
+            return; // it left while this was found out
+        };
+        let Writer {
+            machines, health, ..
+        } = &mut *writer;
+        let machine = machines.entry(node).or_default();
         let next = match seen {
             Observation::Probe(result) => {
                 let result = result.as_ref().copied().map_err(String::as_str);
-                machines[node.0].probed(result, now, &self.health);
-                with_health(&current, node, &machines[node.0])
+                machine.probed(result, now, health);
+                with_health(&current, at, machine)
             }
             Observation::Traffic(result) => {
                 let result = result.as_ref().copied().map_err(String::as_str);
-                machines[node.0].served(result, now, &self.health);
-                with_health(&current, node, &machines[node.0])
+                machine.served(result, now, health);
+                with_health(&current, at, machine)
             }
             Observation::Installed { models, version } => {
-                with_installed(&current, node, models, version)
+                with_installed(&current, at, models, version)
             }
-            Observation::Loaded(models) => with_loaded(&current, node, models),
-            Observation::Resolved(addr) => with_addr(&current, node, addr),
+            Observation::Loaded(models) => with_loaded(&current, at, models),
+            Observation::Resolved(addr) => with_addr(&current, at, addr),
         };
-        counters
-            .steady
-            .store(machines[node.0].is_steady(), Ordering::Relaxed);
+        let steady = &current.nodes[at].counters.steady;
+        steady.store(machine.is_steady(), Ordering::Relaxed);
         if let Some(next) = next {
-            self.snapshot.store(Arc::new(next));
-            self.freed.notify_waiters();
+            self.publish(next);
+        }
+    }
+
+    /// Only whoever holds the writer's lock may call it.
+    fn publish(&self, next: Snapshot) {
+        self.snapshot.store(Arc::new(next));
+        self.freed.notify_waiters();
+    }
+
+    fn write(&self) -> MutexGuard<'_, Writer> {
+        // Every change is built aside and published whole, so a writer that panicked left nothing half done.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Writer {
+    /// The node that a configuration means: a known one as it is, or a new one.
+    fn seat(&mut self, config: Arc<NodeConfig>, current: &Snapshot) -> Node {
+        let is_same = |node: &&Node| node.config.is_same_node(&config);
+        if let Some(known) = current.nodes.iter().find(is_same) {
+            let mut node = known.clone();
+            // Who watches a node tells by the pointer whether its settings changed.
+            if *node.config != *config {
+                node.config = config;
+            }
+            return node;
+        }
+        let id = NodeId(self.next_id);
+        self.next_id += 1;
+        Node {
+            id,
+            config,
+            addr: None,
+            health: Health::Unknown,
+            draining: false,
+            version: None,
+            installed: None,
+            loaded: Arc::default(),
+            counters: Arc::default(),
         }
     }
 }
 
-fn with_health(current: &Snapshot, id: NodeId, machine: &Machine) -> Option<Snapshot> {
-    if current.nodes[id.0].health == *machine.health() {
+fn with_health(current: &Snapshot, at: usize, machine: &Machine) -> Option<Snapshot> {
+    if current.nodes[at].health == *machine.health() {
         return None;
     }
     let mut nodes = current.nodes.clone();
-    let node = &mut nodes[id.0];
+    let node = &mut nodes[at];
     node.health = machine.health().clone();
     if matches!(node.health, Health::Down { .. }) && !node.loaded.is_empty() {
         node.loaded = Arc::default();
-        return Some(Snapshot::new(nodes));
+        return Some(current.with_other_models(nodes));
     }
     Some(current.with_same_models(nodes))
 }
 
 fn with_installed(
     current: &Snapshot,
-    id: NodeId,
+    at: usize,
     models: Vec<Installed>,
     version: Option<String>,
 ) -> Option<Snapshot> {
-    let node = &current.nodes[id.0];
+    let node = &current.nodes[at];
     let same_models = node.installed.as_deref() == Some(models.as_slice());
     let same_version = version.is_none() || node.version.as_deref() == version.as_deref();
     if same_models && same_version {
         return None;
     }
     let mut nodes = current.nodes.clone();
-    let node = &mut nodes[id.0];
+    let node = &mut nodes[at];
     node.version = version.map(Arc::from).or_else(|| node.version.take());
     if same_models {
         return Some(current.with_same_models(nodes));
     }
     node.installed = Some(models.into());
-    Some(Snapshot::new(nodes))
+    Some(current.with_other_models(nodes))
 }
 
-fn with_loaded(current: &Snapshot, id: NodeId, models: Vec<Loaded>) -> Option<Snapshot> {
-    let before = &current.nodes[id.0];
+fn with_loaded(current: &Snapshot, at: usize, models: Vec<Loaded>) -> Option<Snapshot> {
+    let before = &current.nodes[at];
     if *before.loaded == *models {
         return None;
     }
     let mut nodes = current.nodes.clone();
-    nodes[id.0].loaded = models.into();
+    nodes[at].loaded = models.into();
     // Under traffic every poll brings new expiry times; the index must not be rebuilt for that.
-    if Warmth::of(before) == Warmth::of(&nodes[id.0]) {
+    if Warmth::of(before) == Warmth::of(&nodes[at]) {
         return Some(current.with_same_index(nodes));
     }
-    Some(Snapshot::new(nodes))
+    Some(current.with_other_models(nodes))
 }
 
-fn with_addr(current: &Snapshot, id: NodeId, addr: SocketAddr) -> Option<Snapshot> {
-    if current.nodes[id.0].addr == Some(addr) {
+fn with_addr(current: &Snapshot, at: usize, addr: SocketAddr) -> Option<Snapshot> {
+    if current.nodes[at].addr == Some(addr) {
         return None;
     }
     let mut nodes = current.nodes.clone();
-    nodes[id.0].addr = Some(addr);
+    nodes[at].addr = Some(addr);
     Some(current.with_same_models(nodes))
 }
 

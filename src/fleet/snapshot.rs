@@ -18,8 +18,11 @@ use crate::profile::Listing;
 /// All nodes as they were when the last visible change was observed.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// By place in the configuration, so that `nodes[id.0].id == id`.
+    /// In the order of the configuration, which is what a node index of Open WebUI counts.
     pub nodes: Vec<Node>,
+    /// Nodes that were taken out of the configuration while requests were still with them; nothing new reaches them.
+    leaving: Vec<Node>,
+    places: Arc<HashMap<NodeId, usize>>,
     index: Arc<Index>,
     pages: Arc<Pages>,
     version: OnceLock<Bytes>,
@@ -28,14 +31,16 @@ pub struct Snapshot {
 /// One node at that moment. Its in-flight count alone is live.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Its place in [`Snapshot::nodes`].
+    /// Who it is; the same in every snapshot as long as it is in the configuration.
     pub id: NodeId,
-    /// As it was read at start; never changes.
+    /// As it was read last; a reload replaces it where something changed.
     pub config: Arc<NodeConfig>,
     /// The last address its name resolved to.
     pub addr: Option<SocketAddr>,
     /// Decides whether it is routed to.
     pub health: Health,
+    /// Whether the operator has taken it out of service; it is still probed.
+    pub draining: bool,
     /// As the node wrote it, such as `0.33.0-rc2`.
     pub version: Option<Arc<str>>,
     /// `None` until the node has told its models for the first time; kept when it goes down.
@@ -50,6 +55,8 @@ pub struct Node {
 pub struct Holder {
     /// Who has it.
     pub node: NodeId,
+    /// Where that node stands in [`Snapshot::nodes`].
+    pub at: usize,
     /// The node's own spelling of the name.
     pub spelled: Arc<str>,
     /// Whether the model is in the node's memory.
@@ -90,6 +97,11 @@ impl Node {
         self.counters.last_picked.load(Ordering::Relaxed)
     }
 
+    /// Whether new requests may be sent to it now, as far as its own state goes; slots are another matter.
+    pub fn is_open(&self) -> bool {
+        self.health.is_up() && !self.draining
+    }
+
     /// Whether the node has told its models.
     pub fn knows_models(&self) -> bool {
         self.installed.is_some()
@@ -102,10 +114,26 @@ impl Node {
 }
 
 impl Snapshot {
-    pub(super) fn new(nodes: Vec<Node>) -> Snapshot {
+    /// `leaving`: nodes of the snapshot before that are no longer in the configuration.
+    pub(super) fn new(nodes: Vec<Node>, leaving: Vec<Node>) -> Snapshot {
+        let places = nodes.iter().enumerate().map(|(at, node)| (node.id, at));
         Snapshot {
+            places: Arc::new(places.collect()),
             index: Arc::new(index(&nodes)),
             nodes,
+            leaving,
+            pages: Arc::default(),
+            version: OnceLock::new(),
+        }
+    }
+
+    /// The same nodes with other models, or with models that are warm elsewhere.
+    pub(super) fn with_other_models(&self, nodes: Vec<Node>) -> Snapshot {
+        Snapshot {
+            places: Arc::clone(&self.places),
+            index: Arc::new(index(&nodes)),
+            nodes,
+            leaving: self.leaving.clone(),
             pages: Arc::default(),
             version: OnceLock::new(),
         }
@@ -114,10 +142,8 @@ impl Snapshot {
     /// The same models on nodes that changed in something else.
     pub(super) fn with_same_models(&self, nodes: Vec<Node>) -> Snapshot {
         Snapshot {
-            nodes,
-            index: Arc::clone(&self.index),
             pages: Arc::clone(&self.pages),
-            version: OnceLock::new(),
+            ..self.with_same_index(nodes)
         }
     }
 
@@ -125,15 +151,36 @@ impl Snapshot {
     pub(super) fn with_same_index(&self, nodes: Vec<Node>) -> Snapshot {
         Snapshot {
             nodes,
+            leaving: self.leaving.clone(),
+            places: Arc::clone(&self.places),
             index: Arc::clone(&self.index),
             pages: Arc::default(),
             version: OnceLock::new(),
         }
     }
 
-    /// `None` for an id that is not of this fleet.
+    /// `None` for a node that is not, or no longer, in the configuration.
     pub fn node(&self, id: NodeId) -> Option<&Node> {
-        self.nodes.get(id.0)
+        self.nodes.get(self.place(id)?)
+    }
+
+    pub(super) fn place(&self, id: NodeId) -> Option<usize> {
+        self.places.get(&id).copied()
+    }
+
+    /// The node of one of this snapshot's holders.
+    pub fn node_of(&self, holder: &Holder) -> &Node {
+        &self.nodes[holder.at]
+    }
+
+    /// The node of that name.
+    pub fn named(&self, name: &str) -> Option<&Node> {
+        self.nodes.iter().find(|node| node.config.name == name)
+    }
+
+    /// Nodes that are no longer in the configuration but still answer requests.
+    pub fn leaving(&self) -> impl Iterator<Item = &Node> {
+        self.leaving.iter().filter(|node| 0 < node.in_flight())
     }
 
     /// The nodes that have the model, dead ones too; `None` when no node ever told of it.
@@ -141,9 +188,9 @@ impl Snapshot {
         self.index.get(model).map(Vec::as_slice)
     }
 
-    /// Whether any node is up.
+    /// Whether any node takes requests.
     pub fn is_ready(&self) -> bool {
-        self.nodes.iter().any(|node| node.health == Health::Up)
+        self.nodes.iter().any(Node::is_open)
     }
 
     /// Every known model once, as its first holder spells it, in the order of the alphabet.
@@ -196,11 +243,12 @@ impl Snapshot {
 
 fn index(nodes: &[Node]) -> Index {
     let mut index = Index::new();
-    for node in nodes {
+    for (at, node) in nodes.iter().enumerate() {
         let warmth = Warmth::of(node);
         for (place, model) in node.models().iter().enumerate() {
             let holder = Holder {
                 node: node.id,
+                at,
                 spelled: Arc::clone(&model.name),
                 warm: warmth.is_warm(model),
                 place,

@@ -24,7 +24,7 @@ impl ServeHttp for AdminApp {
             .0
             .admin_page(head.method.as_str(), &head.uri, &head.headers);
         let is_head = head.method == http::Method::HEAD;
-        guard::next_head_may_take(&self.0.config.server);
+        guard::next_head_may_take(&self.0.config().server);
         let mut response = Response::builder()
             .status(page.status)
             .header("content-type", page.content_type)
@@ -64,7 +64,7 @@ impl Gateway {
                 .get(name)
                 .and_then(|value: &http::HeaderValue| value.to_str().ok())
         };
-        let config = &self.config.admin;
+        let config = &self.config().admin;
         if !admin::host_is_allowed(text("host"), &config.allowed_hosts) {
             return Some(Page::refused(
                 403,

@@ -23,6 +23,8 @@ use super::client::broken;
 /// A node's connection settings and the headers that every request to it carries.
 #[derive(Debug)]
 pub(super) struct NodeAccess {
+    /// Whom it reaches.
+    pub(super) config: Arc<NodeConfig>,
     tls: bool,
     server_name: String,
     verify: bool,
@@ -42,7 +44,7 @@ type KnownPeer = ((SocketAddr, Timeouts), Arc<HttpPeer>);
 impl NodeAccess {
     /// # Errors
     /// `Internal` when a configured header or key cannot stand in a request, or a certificate cannot be trusted.
-    pub(super) fn new(node: &NodeConfig) -> Result<NodeAccess, Fault> {
+    pub(super) fn new(node: Arc<NodeConfig>) -> Result<NodeAccess, Fault> {
         let url = &node.url;
         let host = match (
             url.host.contains(':'),
@@ -80,7 +82,13 @@ impl NodeAccess {
             spells_loosely: node.profile.listing == Listing::Ollama,
             headers,
             known: ArcSwapOption::empty(),
+            config: node,
         })
+    }
+
+    /// The node's name, for messages, metrics and headers.
+    pub(super) fn name(&self) -> &str {
+        &self.config.name
     }
 
     /// The node at an address that was resolved before; `HttpPeer` itself would resolve names by blocking. Built once per

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use crate::admin;
+use crate::config::Config;
 use crate::dialect::{self, Call, Facts, Operation, Serve};
 use crate::error::{Fault, Kind};
 use crate::fleet::{NodeId, Observation, Snapshot};
@@ -28,8 +29,9 @@ impl Gateway {
         ctx: &mut Context,
     ) -> Result<(), Fault> {
         ctx.dialect = dialect::dialect_of(client.path());
-        client.check_head(&self.config.server)?;
-        if self.config.server.host.is_loopback() && admin::is_admin_path(client.path()) {
+        let config = ctx.config.clone();
+        client.check_head(&config.server)?;
+        if config.server.host.is_loopback() && admin::is_admin_path(client.path()) {
             return self.answer_admin(client, ctx).await;
         }
         let call = dialect::recognize(client.method(), client.path())?;
@@ -45,7 +47,7 @@ impl Gateway {
         }
 
         let asked = self.understand(client, call, ctx).await?;
-        self.budget.earn();
+        self.budget.earn(config.proxy.retry.budget_percent);
         self.ask_nodes(client, asked, ctx).await
     }
 
@@ -57,7 +59,8 @@ impl Gateway {
         ctx: &mut Context,
     ) -> Result<Asked, Fault> {
         ctx.record.phase = Phase::Body;
-        let limits = &self.config.server;
+        let config = ctx.config.clone();
+        let limits = &config.server;
         let encoding = client.encoding(&call)?;
         let body = client.read_body(limits).await?;
         let body = body_as_sent(body, encoding, limits.body_bytes_max)?;
@@ -84,7 +87,7 @@ impl Gateway {
         let mut last: Option<Failed> = None;
         loop {
             ctx.record.phase = Phase::Queue;
-            let (route, lease) = match self.place(client, &asked.ask(&tried), ctx).await {
+            let placed = match self.place(client, &asked.ask(&tried), ctx).await {
                 Ok(placed) => placed,
                 // Nobody is left to try: what the last node said is truer than what we could say.
                 Err(fault) => {
@@ -95,12 +98,11 @@ impl Gateway {
                 }
             };
             ctx.record.phase = Phase::Wait;
-            ctx.routed(&self.config.nodes[route.node.0].name, &route);
-            let access = &self.access[route.node.0];
-            let outgoing = Outgoing::new(client, &asked, &route, access, &ctx.record.request_id)?;
+            ctx.routed(placed.access.name(), &placed.route);
+            let outgoing = Outgoing::new(client, &asked, &placed, &ctx.record.request_id)?;
             let sent = {
                 // On the heap, or this future would keep room for an attempt through the whole answer.
-                let mut attempt = Box::pin(self.send(&route, &outgoing));
+                let mut attempt = Box::pin(self.send(&placed, &outgoing, &ctx.config));
                 client.unless_gone(attempt.as_mut()).await?
             };
             match sent {
@@ -108,18 +110,17 @@ impl Gateway {
                     ctx.record.phase = Phase::Stream;
                     let served = Served {
                         call: asked.call,
-                        route,
-                        lease,
+                        placed,
                     };
                     // The body can't be sent again once an answer is on its way, and it may be many megabytes.
                     drop((outgoing, asked.body, last));
                     return self.relay(client, answer, served, ctx).await;
                 }
                 Err(failed) => {
-                    drop(lease);
-                    self.blame(&failed, &route, tried.is_empty());
-                    tried.push(route.node);
-                    if !self.may_retry(&failed, tried.len()) {
+                    self.blame(&failed, &placed.route, tried.is_empty());
+                    tried.push(placed.route.node);
+                    drop(placed);
+                    if !self.may_retry(&failed, tried.len(), &ctx.config) {
                         let fault = failed.fault.clone();
                         return self.give_up(client, Some(failed), fault, ctx).await;
                     }
@@ -139,13 +140,9 @@ impl Gateway {
     }
 
     /// Whether another node may be tried: within the attempts, and for costly failures within the budget.
-    fn may_retry(&self, failed: &Failed, attempts: usize) -> bool {
-        let most = self
-            .config
-            .proxy
-            .retry
-            .attempts_max
-            .min(self.config.nodes.len());
+    fn may_retry(&self, failed: &Failed, attempts: usize, config: &Config) -> bool {
+        let nodes = self.fleet.view().nodes.len();
+        let most = config.proxy.retry.attempts_max.min(nodes);
         let within = attempts < most && failed.fault.is_safe_to_retry();
         let granted = within && (!failed.may_have_run || self.budget.spend(self.uptime()));
         let reason = if granted {
@@ -208,7 +205,7 @@ impl Gateway {
         call: &Call,
         ctx: &mut Context,
     ) -> Result<(), Fault> {
-        client.discard_body(&self.config.server).await?;
+        client.discard_body(&ctx.config.server).await?;
         let page = catalogue_page(call, &self.fleet.view())?;
         ctx.record.end_by = EndBy::Done;
         ctx.record.phase = Phase::Stream;

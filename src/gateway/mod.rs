@@ -24,9 +24,15 @@ mod relay;
 
 mod credentials;
 
+mod fetch;
+
+mod learn;
+
 mod probe;
 
 mod admin;
+
+mod reload;
 
 mod guard;
 
@@ -36,10 +42,11 @@ pub mod server;
 
 pub mod local;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::Connector;
 use pingora::server::configuration::ServerConf;
@@ -50,19 +57,21 @@ use crate::error::{Fault, Kind};
 use crate::fleet::{Fleet, Health, NodeId, Observation};
 use crate::telemetry::metrics::Metrics;
 
-use self::credentials::NodeAccess;
 use self::drain::Lifecycle;
 use self::place::Waiting;
+use self::reload::{Accesses, Members};
 
 /// Modules whose log lines repeat ours: the fleet tells of its nodes' health itself, in words of its own.
 pub const REPETITIVE_LOGS: &[&str] = &["pingora_load_balancing"];
 
 /// All that outlives a request.
 pub struct Gateway {
-    config: Arc<Config>,
+    /// In force for requests that come now; each keeps the one it came under.
+    config: ArcSwap<Config>,
     fleet: Arc<Fleet>,
-    /// How each node is reached, by `NodeId`.
-    access: Vec<NodeAccess>,
+    /// What the nodes are made from; its lock orders the changes.
+    members: Mutex<Members>,
+    accesses: ArcSwap<Accesses>,
     connector: Connector,
     /// For probes, without a pool.
     probes: Connector,
@@ -84,28 +93,32 @@ impl Gateway {
         let internal = |what: &str, error: &dyn std::fmt::Display| {
             Fault::new(Kind::Internal, format!("{what}: {error}"))
         };
-        let access = config
-            .nodes
-            .iter()
-            .map(NodeAccess::new)
-            .collect::<Result<_, _>>()?;
         let metrics =
             Metrics::new().map_err(|error| internal("metrics can't be declared", &error))?;
-        Ok(Gateway {
-            fleet: Arc::new(Fleet::new(config.nodes.clone(), config.health)),
-            access,
+        let config = Arc::new(config);
+        let gateway = Gateway {
+            fleet: Arc::new(Fleet::new(Vec::new(), config.health)),
+            members: Mutex::new(Members::of(config.clone())),
+            accesses: ArcSwap::default(),
             connector: Connector::new(Some(ConnectorOptions::from_server_conf(conf))),
             probes: Connector::new(None),
-            waiting: Waiting::new(config.proxy.queue.length_max),
-            budget: RetryBudget::new(config.proxy.retry.budget_percent),
+            waiting: Waiting::default(),
+            budget: RetryBudget::new(),
             metrics: Arc::new(metrics),
             lifecycle: Arc::new(Lifecycle::default()),
             started: now(),
             id_prefix: random(),
             requests: AtomicU64::new(0),
             picks: AtomicU64::new(random() >> 32),
-            config: Arc::new(config),
-        })
+            config: ArcSwap::new(config),
+        };
+        gateway.seat_members()?;
+        Ok(gateway)
+    }
+
+    /// The configuration in force now.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
     }
 
     /// The nodes and what is believed about them.
@@ -146,11 +159,13 @@ impl Gateway {
         let before = self.fleet.view();
         self.fleet.observe(node, seen, now());
         let after = self.fleet.view();
-        let (was, is) = (&before.nodes[node.0].health, &after.nodes[node.0].health);
-        let name = &self.config.nodes[node.0].name;
-        match is {
-            Health::Up if !was.is_up() => log::info!("node `{name}` is up"),
-            Health::Down { why, .. } if !was.is_down() => {
+        let (Some(was), Some(is)) = (before.node(node), after.node(node)) else {
+            return;
+        };
+        let name = &is.config.name;
+        match &is.health {
+            Health::Up if !was.health.is_up() => log::info!("node `{name}` is up"),
+            Health::Down { why, .. } if !was.health.is_down() => {
                 log::warn!("node `{name}` is down: {why}")
             }
             _ => (),

@@ -1,10 +1,13 @@
 //! Pingora's native streaming path, for requests whose node is known from the head alone: blob uploads of many gigabytes and
 //! calls that name their node by index. The body is never held.
 
+use std::sync::Arc;
+
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
+use crate::config::Proxy;
 use crate::dialect::{Call, Operation};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Lease, NodeId, Observation};
@@ -13,11 +16,15 @@ use crate::telemetry::record::Phase;
 
 use super::Gateway;
 use super::client::{Client, unreadable};
+use super::credentials::NodeAccess;
 use super::failure::{Failed, plain};
 use super::head;
 use super::proxy::Context;
 use super::relay::ServedBy;
 use super::upstream::UNRESOLVED;
+
+/// Most node names that a refusal lists.
+const NAMED_MAX: usize = 20;
 
 /// A request on its way through Pingora's own machinery.
 pub(super) struct Passage {
@@ -27,6 +34,7 @@ pub(super) struct Passage {
     /// Nodes that could not be reached.
     tried: Vec<NodeId>,
     route: HeadRoute,
+    access: Arc<NodeAccess>,
     /// What is left of the query for the node.
     query: Option<String>,
     lease: Lease,
@@ -43,7 +51,7 @@ impl Gateway {
         call: &Call,
         ctx: &mut Context,
     ) -> Result<(), Fault> {
-        if call.operation == Operation::Blob && !self.config.management_enabled {
+        if call.operation == Operation::Blob && !ctx.config.management_enabled {
             let message = "model management is off; set management.enabled: true to let clients change the nodes' models";
             return Err(Fault::refused(403, "management_off", message));
         }
@@ -53,13 +61,15 @@ impl Gateway {
             Some(name) => Some(self.node_index(name)?),
             None => call.node_index,
         };
-        let (route, lease) = self.place_by_head(call, node_index, &[])?;
+        let (route, access, lease) =
+            self.place_by_head(call, node_index, &[], &ctx.config.proxy)?;
         ctx.record.phase = Phase::Wait;
         ctx.passage = Some(Passage {
             call: call.clone(),
             node_index,
             tried: Vec::new(),
             route,
+            access,
             query: client.query().and_then(without_node),
             lease,
         });
@@ -72,7 +82,8 @@ impl Gateway {
         call: &Call,
         node_index: Option<usize>,
         tried: &[NodeId],
-    ) -> Result<(HeadRoute, Lease), Fault> {
+        proxy: &Proxy,
+    ) -> Result<(HeadRoute, Arc<NodeAccess>, Lease), Fault> {
         let ask = HeadAsk {
             operation: call.operation,
             mount: call.mount,
@@ -80,20 +91,20 @@ impl Gateway {
             tried,
         };
         let view = self.fleet.view();
-        let route = routing::route_head(&ask, &view, self.config.proxy.balancer, self.next_seed());
+        let route = routing::route_head(&ask, &view, proxy.balancer, self.next_seed());
         let route = route.map_err(|none| match none {
             NoRoute::Refused(fault) => fault,
             NoRoute::Full => busy(),
         })?;
+        let access = self.access(route.node).ok_or_else(busy)?;
         let lease = self.fleet.try_lease(route.node).ok_or_else(busy)?;
-        Ok((route, lease))
+        Ok((route, access, lease))
     }
 
     fn note_passage(&self, ctx: &mut Context) {
         let Some(passage) = &ctx.passage else { return };
-        let node = passage.route.node.0;
         ctx.record.attempts += 1;
-        ctx.record.node = Some(self.config.nodes[node].name.clone());
+        ctx.record.node = Some(passage.access.name().to_owned());
         ctx.record.route = Some(passage.route.reason.as_str());
     }
 
@@ -104,19 +115,24 @@ impl Gateway {
             return false;
         };
         let node = passage.route.node;
-        let name = &self.config.nodes[node.0].name;
+        let name = passage.access.name();
         let failed = Failed::before_sending(name, &plain(error));
         self.count_failure(name, failed.reason);
         self.observe(node, Observation::Traffic(Err(failed.fault.message)));
         passage.tried.push(node);
-        if self.config.proxy.retry.attempts_max <= passage.tried.len() {
+        if ctx.config.proxy.retry.attempts_max <= passage.tried.len() {
             return false;
         }
-        let placed = self.place_by_head(&passage.call, passage.node_index, &passage.tried);
-        let Ok((route, lease)) = placed else {
+        let placed = self.place_by_head(
+            &passage.call,
+            passage.node_index,
+            &passage.tried,
+            &ctx.config.proxy,
+        );
+        let Ok((route, access, lease)) = placed else {
             return false;
         };
-        (passage.route, passage.lease) = (route, lease);
+        (passage.route, passage.access, passage.lease) = (route, access, lease);
         self.metrics
             .retries
             .with_label_values(&[failed.reason])
@@ -126,17 +142,13 @@ impl Gateway {
     }
 
     fn node_index(&self, name: &str) -> Result<usize, Fault> {
-        self.config
-            .nodes
-            .iter()
-            .position(|node| node.name == name)
+        let view = self.fleet.view();
+        let mut names = view.nodes.iter().map(|node| node.config.name.as_str());
+        names
+            .clone()
+            .position(|known| known == name)
             .ok_or_else(|| {
-                let names: Vec<&str> = self
-                    .config
-                    .nodes
-                    .iter()
-                    .map(|node| node.name.as_str())
-                    .collect();
+                let names: Vec<&str> = names.by_ref().take(NAMED_MAX).collect();
                 let message = format!("no node is named `{name}`; there are {}", names.join(", "));
                 Fault::refused(404, "unknown_node", message)
             })
@@ -144,7 +156,7 @@ impl Gateway {
 
     pub(super) fn native_peer(&self, ctx: &Context) -> Result<Box<HttpPeer>> {
         let passage = passage(ctx)?;
-        match self.peer(passage.route.node) {
+        match self.peer(passage.route.node, &passage.access, &ctx.config.proxy) {
             Some(peer) => Ok(Box::new(HttpPeer::clone(&peer))),
             None => Error::e_explain(ErrorType::ConnectNoRoute, UNRESOLVED),
         }
@@ -153,7 +165,7 @@ impl Gateway {
     /// The same header discipline as on our own path; Pingora has dealt with hop-by-hop headers and framing.
     pub(super) fn native_request(&self, request: &mut RequestHeader, ctx: &Context) -> Result<()> {
         let passage = passage(ctx)?;
-        let access = &self.access[passage.route.node.0];
+        let access = &passage.access;
         let names: Vec<_> = request.headers.keys().cloned().collect();
         for name in names {
             let framing = matches!(name.as_str(), "content-length" | "transfer-encoding");
@@ -194,7 +206,7 @@ impl Gateway {
             self.observe(passage.route.node, Observation::Traffic(Ok(())));
         }
         let served_by = ServedBy {
-            node: passage.route.node,
+            access: &passage.access,
             model: None,
             reason: passage.route.reason,
         };
@@ -214,9 +226,9 @@ impl Gateway {
             };
         };
         if error.esource() == &ErrorSource::Downstream {
-            return unreadable(error, &self.config.server);
+            return unreadable(error, &ctx.config.server);
         }
-        let name = &self.config.nodes[passage.route.node.0].name;
+        let name = passage.access.name();
         let message = format!("node `{name}` failed: {}", plain(error));
         // A node that could not be reached has been judged already, when another one was looked for.
         if !passage.tried.contains(&passage.route.node) {

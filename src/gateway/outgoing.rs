@@ -12,6 +12,7 @@ use crate::routing::Route;
 use super::client::{Client, broken};
 use super::credentials::NodeAccess;
 use super::head;
+use super::place::Placed;
 
 /// A request whose body was read and understood: what every attempt starts from.
 pub(super) struct Asked {
@@ -35,10 +36,10 @@ impl Outgoing {
     pub(super) fn new(
         client: &Client<'_>,
         asked: &Asked,
-        route: &Route,
-        access: &NodeAccess,
+        placed: &Placed,
         request_id: &str,
     ) -> Result<Outgoing, Fault> {
+        let access = &placed.access;
         let path = access.path(&asked.call.node_path, client.query());
         let mut head =
             // Servers do not care about the case of names, and keeping it costs a second map.
@@ -49,7 +50,7 @@ impl Outgoing {
                 copied.map_err(broken)?;
             }
         }
-        let body = pieces(asked, route, access);
+        let body = pieces(asked, &placed.route, access);
         let length: usize = body.iter().map(Bytes::len).sum();
         let mut put = |name: &'static str, value: &str| head.insert_header(name, value);
         // Bodies are JSON whatever the client said: `curl -d` says it is a form.

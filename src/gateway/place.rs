@@ -1,11 +1,12 @@
 //! Finding a node with a free slot, and waiting for one.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
 use crate::admission::{Queue, Ticket};
+use crate::config::Config;
 use crate::dialect::{Mount, Operation};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Lease, NodeId};
@@ -14,12 +15,14 @@ use crate::routing::{self, Ask, NoRoute, Route};
 
 use super::Gateway;
 use super::client::Client;
+use super::credentials::NodeAccess;
 use super::proxy::Context;
 
 /// Lost races for a slot before a request queues.
 const LOOKS_MAX: usize = 8;
 
 /// The queue and its lock, which nobody holds across an await.
+#[derive(Default)]
 pub(super) struct Waiting(Mutex<Queue<Line>>);
 
 /// Requests that the same nodes could serve wait in one line.
@@ -45,10 +48,6 @@ impl Line {
 }
 
 impl Waiting {
-    pub(super) fn new(length_max: usize) -> Waiting {
-        Waiting(Mutex::new(Queue::new(length_max)))
-    }
-
     fn with<T>(&self, look: impl FnOnce(&mut Queue<Line>) -> T) -> T {
         // The queue's functions leave it whole even if one panicked, so a poisoned lock still guards a good queue.
         look(
@@ -78,6 +77,13 @@ impl Drop for Place<'_> {
     }
 }
 
+/// The node a request goes to, with one of its slots.
+pub(super) struct Placed {
+    pub(super) route: Route,
+    pub(super) access: Arc<NodeAccess>,
+    pub(super) lease: Lease,
+}
+
 impl Gateway {
     /// Chooses a node and takes one of its slots, waiting in the queue while every candidate is full.
     ///
@@ -88,21 +94,30 @@ impl Gateway {
         client: &mut Client<'_>,
         ask: &Ask<'_>,
         ctx: &mut Context,
-    ) -> Result<(Route, Lease), Fault> {
-        if let Some(placed) = self.try_place(ask, None)? {
+    ) -> Result<Placed, Fault> {
+        let config = ctx.config.clone();
+        if let Some(placed) = self.try_place(ask, &config, None)? {
             return Ok(placed);
         }
         let queued_at = Instant::now();
         // Waiting is rare, and its future would make that of every request larger.
-        let mut waiting = Box::pin(self.wait(ask, queued_at));
+        let mut waiting = Box::pin(self.wait(ask, &config, queued_at));
         let placed = client.unless_gone(waiting.as_mut()).await;
         ctx.record.queue += queued_at.elapsed();
         placed?
     }
 
-    async fn wait(&self, ask: &Ask<'_>, queued_at: Instant) -> Result<(Route, Lease), Fault> {
+    async fn wait(
+        &self,
+        ask: &Ask<'_>,
+        config: &Config,
+        queued_at: Instant,
+    ) -> Result<Placed, Fault> {
         let line = Line::of(ask);
-        let entered = self.waiting.with(|queue| queue.enter(&line));
+        let limits = &config.proxy.queue;
+        let entered = self
+            .waiting
+            .with(|queue| queue.enter(&line, limits.length_max));
         let ticket = entered.inspect_err(|_| {
             self.metrics
                 .queue
@@ -116,13 +131,13 @@ impl Gateway {
             line,
             ticket,
         };
-        let deadline = queued_at + self.config.proxy.queue.wait_max;
+        let deadline = queued_at + limits.wait_max;
         loop {
             // Listen before looking, or a slot freed in between would be missed.
             let freed = self.fleet.slot_freed().notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            if let Some(placed) = self.try_place(ask, Some((&place.line, ticket)))? {
+            if let Some(placed) = self.try_place(ask, config, Some((&place.line, ticket)))? {
                 return Ok(placed);
             }
             if timeout_at(deadline, freed).await.is_err() {
@@ -131,7 +146,7 @@ impl Gateway {
                     .rejected
                     .with_label_values(&["late"])
                     .inc();
-                return Err(waited_too_long(self.config.proxy.queue.wait_max));
+                return Err(waited_too_long(limits.wait_max));
             }
         }
     }
@@ -140,18 +155,18 @@ impl Gateway {
     fn try_place(
         &self,
         ask: &Ask<'_>,
+        config: &Config,
         place: Option<(&Line, Ticket)>,
-    ) -> Result<Option<(Route, Lease)>, Fault> {
+    ) -> Result<Option<Placed>, Fault> {
         // Advice from a snapshot may be stale by a moment; the lease is the permission. When it is refused somebody else got
         // the slot, and another look may find another; a few such losses in a row mean that there is none.
         for _ in 0..LOOKS_MAX {
             let view = self.fleet.view();
-            let route =
-                match routing::route(ask, &view, self.config.proxy.balancer, self.next_seed()) {
-                    Ok(route) => route,
-                    Err(NoRoute::Full) => return Ok(None),
-                    Err(NoRoute::Refused(fault)) => return Err(fault),
-                };
+            let route = match routing::route(ask, &view, config.proxy.balancer, self.next_seed()) {
+                Ok(route) => route,
+                Err(NoRoute::Full) => return Ok(None),
+                Err(NoRoute::Refused(fault)) => return Err(fault),
+            };
             let is_next = self.waiting.with(|queue| match place {
                 Some((line, ticket)) => queue.is_next(line, Some(ticket)),
                 None => queue.is_empty() || queue.is_next(&Line::of(ask), None),
@@ -159,8 +174,13 @@ impl Gateway {
             if !is_next {
                 return Ok(None);
             }
-            if let Some(lease) = self.fleet.try_lease(route.node) {
-                return Ok(Some((route, lease)));
+            let access = self.access(route.node);
+            if let Some((lease, access)) = self.fleet.try_lease(route.node).zip(access) {
+                return Ok(Some(Placed {
+                    route,
+                    access,
+                    lease,
+                }));
             }
         }
         Ok(None)

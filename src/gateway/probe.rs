@@ -1,8 +1,6 @@
 //! Watching the nodes: names are resolved and health is probed on pingora-load-balancing's loops (one per node, so that every
 //! `check_interval` is honest and a slow node delays nobody else's probe); models are asked for beside them.
 
-mod fetch;
-
 mod models;
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,12 +17,15 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use pingora::{Error, ErrorType, Result};
 use tokio::sync::Notify;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use crate::config::NodeConfig;
 use crate::fleet::{NodeId, Observation};
 
 use super::Gateway;
+use super::credentials::NodeAccess;
+use super::fetch::FetchLimits;
 
 /// Longest answer to a health probe that is read.
 const HEALTH_BYTES_MAX: usize = 64 * 1024;
@@ -46,26 +47,73 @@ impl BackgroundService for Watch {
 impl Watch {
     /// Runs until shutdown.
     pub async fn run(&self, shutdown: ShutdownWatch) {
-        let loops = (0..self.0.config.nodes.len()).map(|at| {
-            let eye = Arc::new(Eye {
-                gateway: self.0.clone(),
-                node: NodeId(at),
-                wake: Notify::new(),
-            });
-            watch_node(eye, shutdown.clone())
+        let mut membership = self.0.fleet.membership();
+        let mut stop = shutdown.clone();
+        let mut watched = Watched {
+            gateway: &self.0,
+            shutdown,
+            loops: JoinSet::new(),
+            nodes: HashMap::new(),
+        };
+        loop {
+            membership.mark_unchanged();
+            watched.follow();
+            tokio::select! {
+                _ = stop.wait_for(|stopping| *stopping) => return,
+                changed = membership.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+}
+
+/// One loop for each node of the fleet; dropping it ends them.
+struct Watched<'a> {
+    gateway: &'a Arc<Gateway>,
+    shutdown: ShutdownWatch,
+    loops: JoinSet<()>,
+    /// With the settings that the loop was started for.
+    nodes: HashMap<NodeId, (Arc<NodeConfig>, AbortHandle)>,
+}
+
+impl Watched<'_> {
+    /// Ends the loops of nodes that left, and starts those of nodes that came or changed.
+    fn follow(&mut self) {
+        while self.loops.try_join_next().is_some() {} // or the ended ones would pile up
+        let view = self.gateway.fleet.view();
+        self.nodes.retain(|id, (config, running)| {
+            let stays = view
+                .node(*id)
+                .is_some_and(|node| Arc::ptr_eq(&node.config, config));
+            if !stays {
+                running.abort();
+            }
+            stays
         });
-        futures::future::join_all(loops).await;
+        for node in &view.nodes {
+            let Some(access) = self.gateway.access(node.id) else {
+                continue; // it has just left; the next change tells
+            };
+            self.nodes.entry(node.id).or_insert_with(|| {
+                let eye = Arc::new(Eye {
+                    gateway: self.gateway.clone(),
+                    node: node.id,
+                    access,
+                    wake: Notify::new(),
+                });
+                let running = self.loops.spawn(watch_node(eye, self.shutdown.clone()));
+                (node.config.clone(), running)
+            });
+        }
     }
 }
 
 async fn watch_node(eye: Arc<Eye>, shutdown: ShutdownWatch) {
-    let config = &eye.gateway.config;
-    let node = &config.nodes[eye.node.0];
+    let check_interval = eye.access.config.check_interval;
     let mut backends = Backends::new(Box::new(Names(eye.clone())));
     backends.set_health_check(Box::new(Health(eye.clone())));
     let mut balancer = LoadBalancer::<RoundRobin>::from_backends(backends);
-    balancer.update_frequency = Some(node.check_interval);
-    balancer.health_check_frequency = Some(node.check_interval);
+    balancer.update_frequency = Some(check_interval);
+    balancer.health_check_frequency = Some(check_interval);
     let mut stop = shutdown.clone();
     tokio::select! {
         () = balancer.run(shutdown, None) => (),
@@ -78,6 +126,7 @@ async fn watch_node(eye: Arc<Eye>, shutdown: ShutdownWatch) {
 struct Eye {
     gateway: Arc<Gateway>,
     node: NodeId,
+    access: Arc<NodeAccess>,
     /// Rings when the node's models should be asked for at once: it has an address, or it came back.
     wake: Notify,
 }
@@ -89,7 +138,7 @@ struct Names(Arc<Eye>);
 impl ServiceDiscovery for Names {
     async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
         let eye = &self.0;
-        let node = &eye.gateway.config.nodes[eye.node.0];
+        let node = &eye.access.config;
         let host = (node.url.host.as_str(), node.url.port);
         let looked_up = timeout(node.check_timeout, tokio::net::lookup_host(host)).await;
         let found: Vec<SocketAddr> = looked_up
@@ -118,10 +167,8 @@ struct Health(Arc<Eye>);
 impl HealthCheck for Health {
     async fn check(&self, _target: &Backend) -> Result<()> {
         let eye = &self.0;
-        let pace = Pace::of(
-            &eye.gateway.config.nodes[eye.node.0],
-            eye.gateway.config.health.unhealthy_threshold,
-        );
+        let tries = eye.gateway.config().health.unhealthy_threshold;
+        let pace = Pace::of(&eye.access.config, tries);
         let mut tries = 0;
         loop {
             tries += 1;
@@ -171,7 +218,7 @@ impl Eye {
         if known.is_some() && !self.is_down() {
             return known;
         }
-        let limit = self.gateway.config.proxy.connection_timeout;
+        let limit = self.gateway.config().proxy.connection_timeout;
         for addr in found.iter().take(ADDRESSES_MAX).filter(|_| 1 < found.len()) {
             let connected = timeout(limit, tokio::net::TcpStream::connect(addr)).await;
             if matches!(connected, Ok(Ok(_))) {
@@ -187,8 +234,13 @@ impl Eye {
     /// Why it failed.
     async fn probe(&self, limit: Duration) -> std::result::Result<(), String> {
         let was_up = self.is_up();
-        let path = &self.gateway.config.nodes[self.node.0].health_path;
-        let result = self.get(path, limit, HEALTH_BYTES_MAX).await.map(drop);
+        let limits = FetchLimits {
+            time: limit,
+            body_bytes_max: HEALTH_BYTES_MAX,
+        };
+        let path = &self.access.config.health_path;
+        let result = self.gateway.get(self.node, &self.access, path, limits);
+        let result = result.await.map(drop);
         self.observe(Observation::Probe(result.clone()));
         if !was_up && self.is_up() {
             self.wake.notify_one(); // its models may have changed while it was away
@@ -201,21 +253,22 @@ impl Eye {
     }
 
     fn addr(&self) -> Option<SocketAddr> {
-        self.gateway.fleet.view().nodes[self.node.0].addr
+        self.gateway.fleet.view().node(self.node)?.addr
     }
 
     fn is_up(&self) -> bool {
-        self.gateway.fleet.view().nodes[self.node.0].health.is_up()
+        let view = self.gateway.fleet.view();
+        view.node(self.node).is_some_and(|node| node.health.is_up())
     }
 
     fn is_down(&self) -> bool {
-        self.gateway.fleet.view().nodes[self.node.0]
-            .health
-            .is_down()
+        let view = self.gateway.fleet.view();
+        view.node(self.node)
+            .is_some_and(|node| node.health.is_down())
     }
 
     fn name(&self) -> &str {
-        &self.gateway.config.nodes[self.node.0].name
+        self.access.name()
     }
 }
 

@@ -8,6 +8,7 @@ use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, Result};
 
+use crate::config::Config;
 use crate::dialect::{Dialect, Usage};
 use crate::error::{Fault, Kind};
 use crate::telemetry::log;
@@ -21,6 +22,8 @@ use super::{Gateway, guard, now};
 /// What belongs to one request. Dropping it tells the request's story, so every way out tells it exactly once.
 pub struct Context {
     gateway: Arc<Gateway>,
+    /// What was in force when the request came; a reload meanwhile does not change its rules.
+    pub(super) config: Arc<Config>,
     pub(super) record: Record,
     started: std::time::Instant,
     pub(super) dialect: Dialect,
@@ -36,7 +39,7 @@ impl Drop for Context {
             self.record.status = 499; // nobody was answered
         }
         self.gateway.metrics.record(&self.record);
-        log::access(&self.record, self.gateway.config.logging.format);
+        log::access(&self.record, self.config.logging.format);
     }
 }
 
@@ -50,6 +53,7 @@ impl ProxyHttp for Proxy {
     fn new_ctx(&self) -> Context {
         Context {
             gateway: self.0.clone(),
+            config: self.0.config(),
             record: Record::new(self.0.next_request_id()),
             started: now(),
             dialect: Dialect::Ollama,
@@ -61,7 +65,8 @@ impl ProxyHttp for Proxy {
     async fn early_request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<()> {
         guard::head_is_here();
         let draining = self.0.lifecycle.is_draining();
-        Client::new(session).set_limits(&self.0.config.server, draining, ctx);
+        let config = ctx.config.clone();
+        Client::new(session).set_limits(&config.server, draining, ctx);
         Ok(())
     }
 
@@ -146,7 +151,7 @@ impl ProxyHttp for Proxy {
         if ctx.passage.is_some() && error.is_none() {
             ctx.record.end_by = EndBy::Done;
         }
-        guard::next_head_may_take(&self.0.config.server);
+        guard::next_head_may_take(&ctx.config.server);
     }
 }
 

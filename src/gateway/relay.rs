@@ -6,24 +6,26 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
+use crate::config::Proxy;
 use crate::dialect::{Call, Close, Ending, Framing, Meter};
 use crate::error::{Fault, Kind};
-use crate::fleet::{Lease, NodeId, Observation};
-use crate::routing::{Reason, Route};
+use crate::fleet::{NodeId, Observation};
+use crate::routing::Reason;
 use crate::telemetry::record::EndBy;
 
 use super::Gateway;
 use super::client::{Client, insert, put_ids};
+use super::credentials::NodeAccess;
 use super::failure::Broken;
 use super::outgoing::client_head;
+use super::place::Placed;
 use super::proxy::Context;
 use super::upstream::{Answer, Connection};
 
 /// What was decided for a request: the call, the node that serves it, and the slot it holds there.
 pub(super) struct Served {
     pub(super) call: Call,
-    pub(super) route: Route,
-    pub(super) lease: Lease,
+    pub(super) placed: Placed,
 }
 
 /// How the node's side ended.
@@ -46,7 +48,13 @@ impl Gateway {
         served: Served,
         ctx: &mut Context,
     ) -> Result<(), Fault> {
-        let Served { call, route, lease } = served;
+        let Served { call, placed } = served;
+        let Placed {
+            route,
+            access,
+            lease,
+        } = placed;
+        let config = ctx.config.clone();
         ctx.record.first_byte = Some(ctx.elapsed());
         let head = answer.node.head();
         let content_type = head.headers.get(http::header::CONTENT_TYPE);
@@ -54,7 +62,12 @@ impl Gateway {
             true => Framing::of(content_type.and_then(|value| value.to_str().ok())),
             false => Framing::Whole, // an error is one document, whatever a success would have been
         };
-        self.write_answer_head(client, head, &call, &route, ctx)
+        let served_by = ServedBy {
+            access: &access,
+            model: Some(&route.spelled),
+            reason: route.reason,
+        };
+        self.write_answer_head(client, head, &call, served_by, ctx)
             .await?;
         let mut stream = Relayed {
             meter: Meter::new(call.operation, framing),
@@ -62,17 +75,14 @@ impl Gateway {
             first_token: None,
             node: answer.node,
         };
-        let deadline = self
-            .config
-            .proxy
-            .response_timeout
-            .map(|limit| Instant::now() + limit);
-        let pumped = self.pump(client, &mut stream, answer.first, deadline).await;
+        let limits = &config.proxy;
+        let pumped = pump(client, &mut stream, answer.first, limits).await;
         // The slot is free as soon as the node has nothing more to do for us, not when the client has read the last byte.
         drop(lease);
         ctx.tell_stream(stream.meter.usage(), stream.first_token);
         let end = pumped?;
-        let Some(fault) = self.verdict_on_end(&end, &mut stream, &route) else {
+        let Some(fault) = self.verdict_on_end(&end, &mut stream, &access, route.node, limits)
+        else {
             client.write(Bytes::new(), true).await?;
             if matches!(end, End::Clean) {
                 self.reuse(stream.node).await;
@@ -89,7 +99,7 @@ impl Gateway {
         client: &mut Client<'_>,
         from: &pingora::http::ResponseHeader,
         call: &Call,
-        route: &Route,
+        served_by: ServedBy<'_>,
         ctx: &Context,
     ) -> Result<(), Fault> {
         let mut head = client_head(from)?;
@@ -97,11 +107,6 @@ impl Gateway {
             head.insert_header(http::header::CONTENT_LENGTH, length.clone())
                 .map_err(super::client::broken)?;
         }
-        let served_by = ServedBy {
-            node: route.node,
-            model: Some(&route.spelled),
-            reason: route.reason,
-        };
         self.mark(&mut head, call, served_by, ctx)?;
         client.write_head(head).await
     }
@@ -115,7 +120,7 @@ impl Gateway {
         ctx: &Context,
     ) -> Result<(), Fault> {
         let record = &ctx.record;
-        let node = &self.config.nodes[served_by.node.0];
+        let node = &served_by.access.config;
         insert(head, "x-arriero-node", &node.name)?;
         if let Some(model) = served_by.model {
             insert(head, "x-arriero-model", model)?;
@@ -147,71 +152,78 @@ impl Gateway {
         Ok(())
     }
 
-    /// Moves bytes until the node's side ends.
-    ///
-    /// # Errors
-    /// `ClientGone`; the node's connection is then dropped by the caller, which stops its work.
-    async fn pump(
-        &self,
-        client: &mut Client<'_>,
-        stream: &mut Relayed,
-        first: Option<Bytes>,
-        deadline: Option<Instant>,
-    ) -> Result<End, Fault> {
-        let silence_max = self.config.proxy.read_timeout;
-        let Some(first) = first else {
-            return Ok(End::Clean);
-        };
-        stream.pass(client, first).await?;
-        loop {
-            // A timer alone would never get its turn while both sides are quick.
-            if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-                return Ok(End::OutOfTime);
-            }
-            let piece = {
-                let read = pin!(stream.node.read(silence_max));
-                match deadline {
-                    Some(deadline) => {
-                        let read = pin!(timeout_at(deadline, read));
-                        match client.unless_gone(read).await? {
-                            Ok(piece) => piece,
-                            Err(_) => return Ok(End::OutOfTime),
-                        }
-                    }
-                    None => client.unless_gone(read).await?,
-                }
-            };
-            match piece {
-                Ok(Some(piece)) => stream.pass(client, piece).await?,
-                Ok(None) => return Ok(End::Clean),
-                Err(broken) => return Ok(End::Broken(broken)),
-            }
-        }
-    }
-
     /// Whether the end is one that the client must be told of; the node's health learns of it.
-    fn verdict_on_end(&self, end: &End, stream: &mut Relayed, route: &Route) -> Option<Cut> {
+    fn verdict_on_end(
+        &self,
+        end: &End,
+        stream: &mut Relayed,
+        access: &NodeAccess,
+        node: NodeId,
+        limits: &Proxy,
+    ) -> Option<Cut> {
         let close = match end {
             End::Clean if stream.announced => Close::Framed,
             End::Clean => Close::Unannounced,
             End::Broken(_) | End::OutOfTime => Close::Cut,
         };
         let ending = stream.meter.finish(close);
-        let name = &self.config.nodes[route.node.0].name;
-        let cut = cut(name, end, &ending, self.config.proxy.read_timeout);
+        let name = access.name();
+        let cut = cut(name, end, &ending, limits.read_timeout);
         match &cut {
-            None => self.observe(route.node, Observation::Traffic(Ok(()))),
+            None => self.observe(node, Observation::Traffic(Ok(()))),
             Some(Cut {
                 fault,
                 blame: Some(kind),
                 ..
             }) => {
                 self.count_failure(name, kind);
-                self.observe(route.node, Observation::Traffic(Err(fault.message.clone())));
+                self.observe(node, Observation::Traffic(Err(fault.message.clone())));
             }
             Some(_) => (),
         }
         cut
+    }
+}
+
+/// Moves bytes until the node's side ends.
+///
+/// # Errors
+/// `ClientGone`; the node's connection is then dropped by the caller, which stops its work.
+async fn pump(
+    client: &mut Client<'_>,
+    stream: &mut Relayed,
+    first: Option<Bytes>,
+    limits: &Proxy,
+) -> Result<End, Fault> {
+    let silence_max = limits.read_timeout;
+    let deadline = limits.response_timeout.map(|limit| Instant::now() + limit);
+    let Some(first) = first else {
+        return Ok(End::Clean);
+    };
+    stream.pass(client, first).await?;
+    loop {
+        // A timer alone would never get its turn while both sides are quick.
+        if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            return Ok(End::OutOfTime);
+        }
+        let piece = {
+            let read = pin!(stream.node.read(silence_max));
+            match deadline {
+                Some(deadline) => {
+                    let read = pin!(timeout_at(deadline, read));
+                    match client.unless_gone(read).await? {
+                        Ok(piece) => piece,
+                        Err(_) => return Ok(End::OutOfTime),
+                    }
+                }
+                None => client.unless_gone(read).await?,
+            }
+        };
+        match piece {
+            Ok(Some(piece)) => stream.pass(client, piece).await?,
+            Ok(None) => return Ok(End::Clean),
+            Err(broken) => return Ok(End::Broken(broken)),
+        }
     }
 }
 
@@ -259,7 +271,7 @@ fn cut(name: &str, end: &End, ending: &Ending, read_timeout: Duration) -> Option
 
 /// Who serves a request, for the answer's head.
 pub(super) struct ServedBy<'a> {
-    pub(super) node: NodeId,
+    pub(super) access: &'a NodeAccess,
     pub(super) model: Option<&'a str>,
     pub(super) reason: Reason,
 }

@@ -12,14 +12,15 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use tokio::time::timeout;
 
+use crate::config::{Config, Proxy};
 use crate::dialect::{self, Verdict};
 use crate::fleet::NodeId;
-use crate::routing::Route;
 
 use super::Gateway;
-use super::credentials::Timeouts;
+use super::credentials::{NodeAccess, Timeouts};
 use super::failure::{Broken, Declined, Failed, plain};
 use super::outgoing::{Outgoing, client_head};
+use super::place::Placed;
 
 /// Longest error body of a node that is read before deciding what it means.
 const DECLINED_BYTES_MAX: usize = 64 * 1024;
@@ -51,17 +52,22 @@ impl Gateway {
     ///
     /// # Errors
     /// What failed, whether another node may be tried, and whether it speaks against this one.
-    pub(super) async fn send(&self, route: &Route, outgoing: &Outgoing) -> Result<Answer, Failed> {
-        let name = &self.config.nodes[route.node.0].name;
-        let proxy = &self.config.proxy;
+    pub(super) async fn send(
+        &self,
+        placed: &Placed,
+        outgoing: &Outgoing,
+        config: &Config,
+    ) -> Result<Answer, Failed> {
+        let Placed { route, access, .. } = placed;
+        let (name, proxy) = (access.name(), &config.proxy);
         // Without a stream the first byte comes with the last: then even a warm node may take as long as an answer does.
         let (limit, key) = match route.warm && outgoing.stream {
             true => (proxy.warm_header_timeout, "warm_header_timeout"),
             false => (proxy.response_header_timeout, "response_header_timeout"),
         };
-        let attempt = pin!(self.attempt(route, outgoing));
+        let attempt = pin!(self.attempt(placed, outgoing, proxy));
         let result = match timeout(limit, attempt).await {
-            Ok(Ok(answer)) => self.judge(answer, name).await,
+            Ok(Ok(answer)) => judge(answer, name, &proxy.retry.on_status).await,
             Ok(failed) => failed,
             Err(_) => Err(Failed::silent(name, limit, key)),
         };
@@ -79,13 +85,18 @@ impl Gateway {
     }
 
     /// A node as traffic reaches it; `None` while its host name is not resolved.
-    pub(super) fn peer(&self, node: NodeId) -> Option<Arc<HttpPeer>> {
-        let addr = self.fleet.view().nodes[node.0].addr?;
+    pub(super) fn peer(
+        &self,
+        node: NodeId,
+        access: &NodeAccess,
+        proxy: &Proxy,
+    ) -> Option<Arc<HttpPeer>> {
+        let addr = self.fleet.view().node(node)?.addr?;
         let timeouts = Timeouts {
-            connect: self.config.proxy.connection_timeout,
-            read: self.config.proxy.read_timeout,
+            connect: proxy.connection_timeout,
+            read: proxy.read_timeout,
         };
-        Some(self.access[node.0].peer(addr, timeouts))
+        Some(access.peer(addr, timeouts))
     }
 
     pub(super) fn count_failure(&self, name: &str, reason: &str) {
@@ -95,9 +106,14 @@ impl Gateway {
 
     /// Connect, send, read the head and the first piece. A connection from the pool that turns out to be dead before it gave a
     /// single byte is replaced once by a fresh one: nothing ran there.
-    async fn attempt(&self, route: &Route, outgoing: &Outgoing) -> Result<Answer, Failed> {
-        let name = &self.config.nodes[route.node.0].name;
-        let Some(peer) = self.peer(route.node) else {
+    async fn attempt(
+        &self,
+        placed: &Placed,
+        outgoing: &Outgoing,
+        proxy: &Proxy,
+    ) -> Result<Answer, Failed> {
+        let name = placed.access.name();
+        let Some(peer) = self.peer(placed.route.node, &placed.access, proxy) else {
             return Err(Failed::before_sending(name, UNRESOLVED));
         };
         let (session, reused) = self.connect(&peer, name).await?;
@@ -124,29 +140,6 @@ impl Gateway {
         // Silence is ours to judge: it may be a model that loads, a stream that stalls, or an answer that never comes.
         session.set_read_timeout(None);
         Ok((session, reused))
-    }
-
-    /// Decides by status and, for errors, by the text whether the answer is for the client.
-    async fn judge(&self, mut answer: Answer, name: &str) -> Result<Answer, Failed> {
-        let status = answer.node.head().status.as_u16();
-        if (200..400).contains(&status) {
-            return Ok(answer);
-        }
-        let (body, whole) = answer.read_whole().await;
-        match dialect::verdict(status, &body, &self.config.proxy.retry.on_status) {
-            Verdict::Relay => Ok(answer),
-            Verdict::Retry(reason) => {
-                let blames_node = dialect::counts_against_node(status, &body);
-                let head = client_head(answer.node.head())?;
-                let declined = Declined {
-                    status,
-                    head,
-                    body,
-                    whole,
-                };
-                Err(Failed::declined(name, reason, blames_node, declined))
-            }
-        }
     }
 
     /// Sends a connection whose answer is complete back to the pool.
@@ -232,6 +225,29 @@ impl Answer {
         let body = body.freeze();
         self.first = Some(body.clone());
         (body, whole)
+    }
+}
+
+/// Decides by status and, for errors, by the text whether the answer is for the client.
+async fn judge(mut answer: Answer, name: &str, retry_on: &[u16]) -> Result<Answer, Failed> {
+    let status = answer.node.head().status.as_u16();
+    if (200..400).contains(&status) {
+        return Ok(answer);
+    }
+    let (body, whole) = answer.read_whole().await;
+    match dialect::verdict(status, &body, retry_on) {
+        Verdict::Relay => Ok(answer),
+        Verdict::Retry(reason) => {
+            let blames_node = dialect::counts_against_node(status, &body);
+            let head = client_head(answer.node.head())?;
+            let declined = Declined {
+                status,
+                head,
+                body,
+                whole,
+            };
+            Err(Failed::declined(name, reason, blames_node, declined))
+        }
     }
 }
 

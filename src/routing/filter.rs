@@ -18,8 +18,9 @@ pub(super) fn holders<'a>(
     let holders = view.holders(ask.model).unwrap_or_default();
     let holding: Vec<_> = holders
         .iter()
-        .filter_map(|holder| Some(Candidate::new(view.node(holder.node)?, holder, holder.warm)))
-        .filter(|it| is_meant(it.node, ask.mount, ask.node_index))
+        .filter(|holder| ask.node_index.is_none_or(|index| holder.at == index))
+        .map(|holder| Candidate::new(view.node_of(holder), holder, holder.warm))
+        .filter(|it| is_on(it.node, ask.mount))
         .collect();
     let what = format!("model \"{}\"", ask.model.as_str());
     if holding.is_empty() {
@@ -40,9 +41,7 @@ pub(super) fn nodes<'a>(
     view: &'a Snapshot,
 ) -> Result<Vec<Candidate<'a, ()>>, Fault> {
     asked_node(ask.node_index, view)?;
-    let meant = view.nodes.iter();
-    let meant: Vec<_> = meant
-        .filter(|node| is_meant(node, ask.mount, ask.node_index))
+    let meant: Vec<_> = meant(view, ask.mount, ask.node_index)
         .map(|node| Candidate::new(node, (), false))
         .collect();
     let mut able = meant.clone();
@@ -69,12 +68,19 @@ fn asked_node(node_index: Option<usize>, view: &Snapshot) -> Result<(), Fault> {
     }
 }
 
-fn is_meant(node: &Node, mount: Mount, node_index: Option<usize>) -> bool {
-    let on_mount = match mount {
+/// The nodes that the address of a call allows, those among them that it insists on.
+fn meant(view: &Snapshot, mount: Mount, node_index: Option<usize>) -> impl Iterator<Item = &Node> {
+    let numbered = view.nodes.iter().enumerate();
+    numbered
+        .filter(move |(at, node)| is_on(node, mount) && node_index.is_none_or(|index| *at == index))
+        .map(|(_, node)| node)
+}
+
+fn is_on(node: &Node, mount: Mount) -> bool {
+    match mount {
         Mount::All => true,
         Mount::Profile(name) => node.config.profile.name == name,
-    };
-    on_mount && node_index.is_none_or(|index| node.id.0 == index)
+    }
 }
 
 /// A node that is up beats one that was never proven; one that is down is never asked.
@@ -85,7 +91,7 @@ fn healthy<'a, H: Copy>(
 ) -> Result<Vec<Candidate<'a, H>>, Fault> {
     for health in [Health::Up, Health::Unknown] {
         let mut fit = untried.clone();
-        fit.retain(|it| it.node.health == health);
+        fit.retain(|it| it.node.health == health && !it.node.draining);
         if !fit.is_empty() {
             return Ok(fit);
         }
@@ -107,10 +113,7 @@ fn healthy<'a, H: Copy>(
 
 /// 404, unless a node that has not told its models yet may turn out to have it.
 fn unknown(what: &str, ask: &Ask<'_>, view: &Snapshot) -> Fault {
-    let meant = view.nodes.iter();
-    let meant: Vec<&Node> = meant
-        .filter(|node| is_meant(node, ask.mount, ask.node_index))
-        .collect();
+    let meant: Vec<&Node> = meant(view, ask.mount, ask.node_index).collect();
     let silent: Vec<&Node> = meant
         .iter()
         .copied()
@@ -119,6 +122,10 @@ fn unknown(what: &str, ask: &Ask<'_>, view: &Snapshot) -> Fault {
     let awaited = silent
         .iter()
         .any(|node| !matches!(node.health, Health::Down { .. }));
+    if view.nodes.is_empty() {
+        let message = format!("{what} is on no node: none is known yet; try again in a moment");
+        return unavailable(&silent, message);
+    }
     if !silent.is_empty() && (awaited || silent.len() == meant.len()) {
         let reasons = some(silent.iter().map(|node| state(node)));
         let message =
@@ -192,6 +199,7 @@ fn unavailable(nodes: &[&Node], message: String) -> Fault {
 fn state(node: &Node) -> String {
     let name = &node.config.name;
     match &node.health {
+        _ if node.draining => format!("{name} is draining"),
         Health::Down { why, .. } => format!("{name} is down: {why}"),
         Health::Unknown | Health::Up => format!("{name} has not told its models yet"),
     }

@@ -1,25 +1,20 @@
 //! Which models a node has: installed ones every `interval`, loaded ones every `loaded_interval`.
 
-use std::time::Duration;
-
 use tokio::time::{Instant, sleep};
 
-use super::{Eye, HEALTH_BYTES_MAX};
-use crate::fleet::{Observation, listing};
-use crate::profile::Listing;
+use super::Eye;
+use crate::fleet::Observation;
 
-/// Longest model list that is read.
-const LISTING_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// Failed listings after which a node that never told its models is taken to have none.
 const LISTING_TRIES: u32 = 5;
 
 impl Eye {
     /// Asks for installed models every `interval` (and when woken), for loaded ones every `loaded_interval`.
     pub(super) async fn keep_models(&self) {
-        let timing = self.gateway.config.model_discovery;
         let mut installed_at: Option<Instant> = None;
         let mut failures = 0;
         loop {
+            let timing = self.gateway.config().model_discovery;
             let woken = tokio::select! {
                 () = self.wake.notified() => true,
                 () = sleep(timing.loaded_interval) => false,
@@ -28,7 +23,11 @@ impl Eye {
                 continue;
             }
             if woken || installed_at.is_none_or(|at| timing.interval <= at.elapsed()) {
-                match self.learn_installed(timing.timeout).await {
+                match self
+                    .gateway
+                    .learn_installed(self.node, timing.timeout)
+                    .await
+                {
                     Ok(()) => (failures, installed_at) = (0, Some(Instant::now())),
                     Err(why) => {
                         failures += 1;
@@ -37,7 +36,7 @@ impl Eye {
                 }
             }
             // Which models are in memory is a hint for placing; a node that does not tell it is simply cold.
-            if let Err(why) = self.learn_loaded(timing.timeout).await {
+            if let Err(why) = self.gateway.learn_loaded(self.node, timing.timeout).await {
                 log::debug!(
                     "node `{}` does not tell its loaded models: {why}",
                     self.name()
@@ -52,37 +51,15 @@ impl Eye {
         if failures == 1 {
             log::warn!("node `{}` does not tell its models: {why}", self.name());
         }
-        let never_told = self.gateway.fleet.view().nodes[self.node.0]
-            .installed
-            .is_none();
+        let view = self.gateway.fleet.view();
+        let never_told = view
+            .node(self.node)
+            .is_some_and(|node| !node.knows_models());
         if failures == LISTING_TRIES && never_told {
             self.observe(Observation::Installed {
                 models: Vec::new(),
                 version: None,
             });
         }
-    }
-
-    async fn learn_installed(&self, limit: Duration) -> std::result::Result<(), String> {
-        let node = &self.gateway.config.nodes[self.node.0];
-        let list = self.get(&node.model_path, limit, LISTING_BYTES_MAX).await?;
-        let (models, version) = match node.profile.listing {
-            Listing::Ollama => {
-                let version = self.get("/api/version", limit, HEALTH_BYTES_MAX).await;
-                let version = version.and_then(|body| listing::version(&body)).ok();
-                (listing::tags(&list)?, version)
-            }
-            Listing::OpenAi => (listing::v1_models(&list)?, None),
-        };
-        self.observe(Observation::Installed { models, version });
-        Ok(())
-    }
-
-    async fn learn_loaded(&self, limit: Duration) -> std::result::Result<(), String> {
-        if self.gateway.config.nodes[self.node.0].profile.listing == Listing::Ollama {
-            let list = self.get("/api/ps", limit, LISTING_BYTES_MAX).await?;
-            self.observe(Observation::Loaded(listing::ps(&list)?));
-        }
-        Ok(())
     }
 }

@@ -1,0 +1,123 @@
+//! One GET at a node, whole, within limits: for probes, for listings, for finding out what a node is.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use pingora::http::RequestHeader;
+use pingora::protocols::http::client::HttpSession;
+use pingora::{Error, ErrorType, Result};
+use tokio::time::timeout;
+
+use crate::fleet::NodeId;
+
+use super::Gateway;
+use super::credentials::{NodeAccess, Timeouts};
+use super::failure::plain;
+use super::upstream::UNRESOLVED;
+
+/// A node's whole answer to a GET, whatever its status.
+#[derive(Debug)]
+pub(super) struct Fetched {
+    pub(super) status: u16,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Bytes,
+}
+
+/// What is allowed for one GET.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct FetchLimits {
+    /// For everything, the connection included.
+    pub(super) time: Duration,
+    pub(super) body_bytes_max: usize,
+}
+
+impl Gateway {
+    /// One GET that must succeed.
+    ///
+    /// # Errors
+    /// What went wrong, in a few words; another status than 2xx is wrong too.
+    pub(super) async fn get(
+        &self,
+        node: NodeId,
+        access: &NodeAccess,
+        path: &str,
+        limits: FetchLimits,
+    ) -> std::result::Result<Bytes, String> {
+        let fetched = self.fetch(node, access, path, limits).await?;
+        match fetched.status {
+            200..=299 => Ok(fetched.body),
+            status => Err(format!("GET {path} answered {status}")),
+        }
+    }
+
+    /// One GET, whatever its status.
+    ///
+    /// # Errors
+    /// Why there is no answer, in a few words.
+    pub(super) async fn fetch(
+        &self,
+        node: NodeId,
+        access: &NodeAccess,
+        path: &str,
+        limits: FetchLimits,
+    ) -> std::result::Result<Fetched, String> {
+        let fetching = self.fetch_unlimited(node, access, path, limits);
+        match timeout(limits.time, fetching).await {
+            Ok(Ok(fetched)) => Ok(fetched),
+            Ok(Err(error)) => Err(format!("GET {path}: {}", plain(&error))),
+            Err(_) => Err(format!(
+                "GET {path}: no answer within {} s",
+                limits.time.as_secs_f32()
+            )),
+        }
+    }
+
+    async fn fetch_unlimited(
+        &self,
+        node: NodeId,
+        access: &NodeAccess,
+        path: &str,
+        limits: FetchLimits,
+    ) -> Result<Fetched> {
+        let addr = self.fleet.view().node(node).and_then(|node| node.addr);
+        let addr = addr.ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, UNRESOLVED))?;
+        let timeouts = Timeouts {
+            connect: limits.time,
+            read: limits.time,
+        };
+        let peer = access.build_peer(addr, timeouts);
+        let mut request = RequestHeader::build("GET", access.path(path, None).as_bytes(), Some(4))?;
+        request.insert_header("accept", "application/json")?;
+        request.insert_header("user-agent", concat!("arriero/", env!("CARGO_PKG_VERSION")))?;
+        access
+            .sign(&mut request)
+            .map_err(|fault| Error::explain(ErrorType::InternalError, fault.message))?;
+        // Every probe on a connection of its own: one from the pool could vouch for a node that takes no new ones.
+        let mut session = self.probes.get_http_session(&peer).await?.0;
+        session.write_request_header(Box::new(request)).await?;
+        session.finish_request_body().await?;
+        session.read_response_header().await?;
+        let (status, headers) = session
+            .response_header()
+            .map(|head| (head.status.as_u16(), head.headers.clone()))
+            .unwrap_or_default();
+        let body = read_body(&mut session, limits.body_bytes_max).await?;
+        Ok(Fetched {
+            status,
+            headers,
+            body,
+        })
+    }
+}
+
+async fn read_body(session: &mut HttpSession, bytes_max: usize) -> Result<Bytes> {
+    let mut body = BytesMut::new();
+    while let Some(piece) = session.read_response_body().await? {
+        if body.len() + piece.len() > bytes_max {
+            return Error::e_explain(ErrorType::InternalError, "the answer is too long");
+        }
+        body.extend_from_slice(&piece);
+    }
+    Ok(body.freeze())
+}

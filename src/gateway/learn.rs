@@ -1,0 +1,63 @@
+//! Asking a node for its models: in turn by the probes, and at once when a client or a management call makes it worth while.
+
+use std::time::Duration;
+
+use crate::fleet::{NodeId, Observation, listing};
+use crate::profile::Listing;
+
+use super::Gateway;
+use super::fetch::FetchLimits;
+
+/// Longest answer to `/api/version` that is read.
+const VERSION_BYTES_MAX: usize = 64 * 1024;
+
+fn limits(time: Duration, body_bytes_max: usize) -> FetchLimits {
+    FetchLimits {
+        time,
+        body_bytes_max,
+    }
+}
+
+impl Gateway {
+    /// Learns which models are on a node's disk. A node that has left is nothing to learn about.
+    ///
+    /// # Errors
+    /// Why the node did not tell.
+    pub(super) async fn learn_installed(&self, node: NodeId, time: Duration) -> Result<(), String> {
+        let Some(access) = self.access(node) else {
+            return Ok(());
+        };
+        let config = &access.config;
+        let whole_list = limits(time, listing::LISTING_BYTES_MAX);
+        let list = self
+            .get(node, &access, &config.model_path, whole_list)
+            .await?;
+        let (models, version) = match config.profile.listing {
+            Listing::Ollama => {
+                let short = limits(time, VERSION_BYTES_MAX);
+                let version = self.get(node, &access, "/api/version", short).await;
+                let version = version.and_then(|body| listing::version(&body)).ok();
+                (listing::tags(&list)?, version)
+            }
+            Listing::OpenAi => (listing::v1_models(&list)?, None),
+        };
+        self.observe(node, Observation::Installed { models, version });
+        Ok(())
+    }
+
+    /// Learns which models are in a node's memory, where the node can tell.
+    ///
+    /// # Errors
+    /// Why the node did not tell.
+    pub(super) async fn learn_loaded(&self, node: NodeId, time: Duration) -> Result<(), String> {
+        let Some(access) = self.access(node) else {
+            return Ok(());
+        };
+        if access.config.profile.listing == Listing::Ollama {
+            let whole_list = limits(time, listing::LISTING_BYTES_MAX);
+            let list = self.get(node, &access, "/api/ps", whole_list).await?;
+            self.observe(node, Observation::Loaded(listing::ps(&list)?));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,156 @@
+//! Changing what the gateway is while it works: a new configuration, all or nothing, and the nodes that follow from it.
+
+use std::collections::HashMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+
+use crate::config::{Config, NodeConfig};
+use crate::error::{Fault, Kind};
+use crate::fleet::NodeId;
+
+use super::Gateway;
+use super::credentials::NodeAccess;
+
+/// How each node is reached. It also holds those of the nodes that left last, since a request may have chosen one a moment before.
+pub(super) type Accesses = HashMap<NodeId, Arc<NodeAccess>>;
+
+/// What the nodes are made from.
+pub(super) struct Members {
+    config: Arc<Config>,
+}
+
+impl Members {
+    pub(super) fn of(config: Arc<Config>) -> Members {
+        Members { config }
+    }
+
+    fn nodes(&self) -> Vec<Arc<NodeConfig>> {
+        self.config.nodes.iter().cloned().map(Arc::new).collect()
+    }
+}
+
+impl Gateway {
+    /// Puts a new configuration in force. Requests under way keep the old one; nodes that stay keep their health, models and leases.
+    ///
+    /// # Errors
+    /// `Internal` when something of it cannot be carried out or needs a restart; then nothing has changed.
+    pub fn reload(&self, config: Config) -> Result<(), Fault> {
+        let mut members = self.lock_members();
+        refuse_restart(&members.config, &config)?;
+        let config = Arc::new(config);
+        let next = Members {
+            config: config.clone(),
+            ..*members
+        };
+        let nodes = next.nodes();
+        let accesses = self.accesses_of(&nodes)?;
+        *members = next;
+        self.seat(nodes, accesses, &config);
+        self.config.store(config);
+        Ok(())
+    }
+
+    /// Brings the fleet in line with what the nodes are made from.
+    ///
+    /// # Errors
+    /// `Internal` when a node's settings cannot be used; then nothing has changed.
+    pub(super) fn seat_members(&self) -> Result<(), Fault> {
+        let members = self.lock_members();
+        let nodes = members.nodes();
+        let accesses = self.accesses_of(&nodes)?;
+        self.seat(nodes, accesses, &members.config);
+        Ok(())
+    }
+
+    /// How a node is reached; `None` for one that left long ago.
+    pub(super) fn access(&self, node: NodeId) -> Option<Arc<NodeAccess>> {
+        self.accesses.load().get(&node).cloned()
+    }
+
+    fn lock_members(&self) -> MutexGuard<'_, Members> {
+        // It is replaced whole, so a panic elsewhere left it as good as it was.
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One access per node, in order; those of unchanged nodes are taken over.
+    fn accesses_of(&self, nodes: &[Arc<NodeConfig>]) -> Result<Vec<Arc<NodeAccess>>, Fault> {
+        let known = self.accesses.load();
+        let access = |node: &Arc<NodeConfig>| {
+            let same = known.values().find(|access| *access.config == **node);
+            match same {
+                Some(access) => Ok(access.clone()),
+                None => NodeAccess::new(node.clone()).map(Arc::new),
+            }
+        };
+        nodes.iter().map(access).collect()
+    }
+
+    fn seat(&self, nodes: Vec<Arc<NodeConfig>>, accesses: Vec<Arc<NodeAccess>>, config: &Config) {
+        let before = self.fleet.view();
+        self.fleet.reconfigure(nodes, config.health, |members| {
+            let ids = members.iter().map(|(id, _)| *id);
+            let mut next: Accesses = ids.zip(accesses).collect();
+            for node in &before.nodes {
+                if let Some(access) = self.access(node.id) {
+                    next.entry(node.id).or_insert(access);
+                }
+            }
+            self.accesses.store(Arc::new(next));
+        });
+        let after = self.fleet.view();
+        for node in after
+            .nodes
+            .iter()
+            .filter(|node| before.node(node.id).is_none())
+        {
+            log::info!("node `{}` at {} joins", node.config.name, node.config.url);
+        }
+        for node in before
+            .nodes
+            .iter()
+            .filter(|node| after.node(node.id).is_none())
+        {
+            let (name, left) = (&node.config.name, node.in_flight());
+            log::info!("node `{name}` leaves; {left} requests are still with it");
+        }
+    }
+}
+
+/// Listeners and threads are made once. Half a reload would be worse than none.
+fn refuse_restart(old: &Config, new: &Config) -> Result<(), Fault> {
+    let (was, is) = (&old.server, &new.server);
+    let keys = [
+        ("server.host", was.host != is.host),
+        ("server.port", was.port != is.port),
+        ("server.threads", was.threads != is.threads),
+        ("server.h2c", was.h2c != is.h2c),
+        ("server.idle_timeout", was.idle_timeout != is.idle_timeout),
+        (
+            "server.max_connections",
+            was.connections_max != is.connections_max,
+        ),
+        (
+            "server.read_header_timeout",
+            was.read_header_timeout != is.read_header_timeout,
+        ),
+        (
+            "server.shutdown_timeout",
+            was.shutdown_timeout != is.shutdown_timeout,
+        ),
+        ("admin.host", old.admin.host != new.admin.host),
+        ("admin.port", old.admin.port != new.admin.port),
+        ("logging", old.logging != new.logging),
+    ];
+    let changed: Vec<&str> = keys
+        .iter()
+        .filter(|(_, is)| *is)
+        .map(|(key, _)| *key)
+        .collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let message = format!(
+        "{} can't change while the gateway runs, so nothing of the new configuration is in force; restart it, or change them back",
+        changed.join(", ")
+    );
+    Err(Fault::new(Kind::Internal, message))
+}
