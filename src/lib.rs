@@ -18,6 +18,8 @@ pub mod error;
 
 pub mod model;
 
+pub mod glob;
+
 pub mod profile;
 
 pub mod config;

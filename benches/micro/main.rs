@@ -5,12 +5,13 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use arriero::config::{Balancer, HealthConfig, NodeAuth, NodeConfig, NodeTls, NodeUrl};
+use arriero::config::{Balancer, Connection, HealthConfig, NodeAuth, NodeConfig, NodeTls, NodeUrl};
 use arriero::dialect::facts::facts;
 use arriero::dialect::meter::Meter;
 use arriero::dialect::recognize::recognize;
 use arriero::dialect::{Framing, Mount, Operation};
 use arriero::fleet::{Fleet, NodeId, Observation, listing};
+use arriero::glob::Filter;
 use arriero::model::ModelKey;
 use arriero::profile;
 use arriero::routing::{Ask, route};
@@ -156,6 +157,7 @@ fn fleet(nodes: usize, models: usize) -> Result<Fleet> {
         healthy_threshold: 1,
         eject_base: Duration::from_secs(5),
         eject_max: Duration::from_secs(60),
+        ejected_percent_max: 50,
     };
     let configs: Result<Vec<NodeConfig>> = (0..nodes).map(node).collect();
     let fleet = Fleet::new(configs?, health);
@@ -201,6 +203,12 @@ fn node(place: usize) -> Result<NodeConfig> {
         headers: Vec::new(),
         auth: NodeAuth::None,
         tls: NodeTls::default(),
+        model_filter: Filter::default(),
+        model_ids: Vec::new(),
+        prefix_id: None,
+        tags: Vec::new(),
+        connection: Connection::Local,
+        preserve_path: true,
     })
 }
 

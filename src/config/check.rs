@@ -2,16 +2,19 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::discovery::discovery;
+use super::management::management;
 use super::problem::{ConfigError, Place, Problem};
 use super::raw;
 use super::reading::Reading;
+use super::registry;
 use super::section::Section;
 use super::text::{Wrong, number};
 use super::{
-    Admin, Balancer, Config, HealthConfig, LogFormat, Logging, ModelDiscovery, Proxy, Queue, Retry,
-    Secret, Server, Sources, node,
+    Admin, Balancer, Config, LogFormat, Logging, Proxy, Queue, Retry, Secret, Server, Sources,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -68,22 +71,27 @@ fn config(mut root: Section) -> Config {
         root.reading.report(Problem::new(port, message).hint(hint));
     }
     let proxy = proxy(root.section("proxy"));
-    let discovery = discovery(root.section("discovery"));
-    let mut management = root.section("management");
-    let management_enabled = management.flag("enabled", false);
-    management.close();
+    let discovery = discovery(&mut root);
+    let registry = registry::registry(root.section("model_registry"));
+    let aliases = registry::aliases(&mut root);
+    let has_dns = !discovery.dns.is_empty();
+    let management = management(root.section("management"), &discovery.nodes, has_dns);
+    let state_dir = root.text("state_dir").map(|set| PathBuf::from(set.text));
     open_to_all(root.section("auth"), &server, host);
     let logging = logging(root.section("logging"));
     root.close();
-    let (nodes, health, model_discovery) = discovery;
     Config {
         server,
         admin,
         proxy,
-        nodes,
-        health,
-        model_discovery,
-        management_enabled,
+        nodes: discovery.nodes,
+        dns: discovery.dns,
+        health: discovery.health,
+        model_discovery: discovery.models,
+        registry,
+        aliases,
+        management,
+        state_dir,
         logging,
     }
 }
@@ -228,55 +236,6 @@ fn retry(mut s: Section) -> Retry {
     };
     s.close();
     retry
-}
-
-type Discovery = (Vec<super::NodeConfig>, HealthConfig, ModelDiscovery);
-
-fn discovery(mut s: Section) -> Discovery {
-    s.parse("type", (), |text| match text {
-        "static" => Ok(()),
-        "dns" | "both" => Err(Wrong::new(
-            format!("`{text}` is not in this version yet"),
-            "write `static` and list the nodes under `discovery.static.endpoints`",
-        )),
-        _ => Err(Wrong::new(
-            format!("`{text}` is not one of its values"),
-            "write `static`",
-        )),
-    });
-    let mut fixed = s.section("static");
-    let nodes = node::nodes(&mut fixed);
-    fixed.close();
-    let health = health(s.section("health_check"));
-    let mut m = s.section("model_discovery");
-    let model_discovery = ModelDiscovery {
-        interval: m.duration("interval", seconds(30)),
-        loaded_interval: m.duration("loaded_interval", seconds(2)),
-        timeout: m.duration("timeout", seconds(5)),
-    };
-    m.close();
-    s.close();
-    (nodes, health, model_discovery)
-}
-
-fn health(mut s: Section) -> HealthConfig {
-    let health = HealthConfig {
-        unhealthy_threshold: s.number("unhealthy_threshold", 2, 1..=100),
-        healthy_threshold: s.number("healthy_threshold", 1, 1..=100),
-        eject_base: s.duration("eject_base", seconds(5)),
-        eject_max: s.duration("eject_max", seconds(60)),
-    };
-    if health.eject_max < health.eject_base {
-        s.reading.report(
-            Problem::new(
-                s.place_of("eject_base"),
-                "`eject_max` is shorter than `eject_base`",
-            )
-            .hint("raise `eject_max`, or lower `eject_base`"),
-        );
-    }
-    s.close();
-    health
 }
 
 /// A gateway that asks for no key must not listen where strangers are, unless that is said aloud.

@@ -6,7 +6,7 @@ use super::problem::{Place, Problem};
 use super::raw::{Tree, Value};
 use super::section::{Section, Set};
 use super::text::{Wrong, word};
-use super::{NodeAuth, NodeTls, Secret};
+use super::{ClientCertificate, NodeAuth, NodeTls, Secret};
 
 const HEADERS_MAX: usize = 64;
 
@@ -239,12 +239,16 @@ fn read_bytes(s: &Section, set: &Set) -> Option<Vec<u8>> {
 pub(super) fn tls(mut s: Section, uses_tls: bool) -> NodeTls {
     let authority = s.text("ca");
     let tls = NodeTls {
-        ca_pem: authority.and_then(|set| read_bytes(&s, &set).filter(|pem| is_pem(&s, &set, pem))),
+        ca_pem: authority.and_then(|set| pem(&s, &set, CERTIFICATE)),
         insecure_skip_verify: s.flag("insecure_skip_verify", false),
         server_name: s.text("server_name").map(|set| set.text),
+        client: client(&mut s),
     };
-    if !uses_tls && (tls.ca_pem.is_some() || tls.insecure_skip_verify || tls.server_name.is_some())
-    {
+    let set = tls.ca_pem.is_some()
+        || tls.insecure_skip_verify
+        || tls.server_name.is_some()
+        || tls.client.is_some();
+    if !uses_tls && set {
         s.reading.report(
             Problem::new(s.place, "`tls` is set and the URL begins with `http://`")
                 .hint("write `https://`, or remove `tls`"),
@@ -254,18 +258,46 @@ pub(super) fn tls(mut s: Section, uses_tls: bool) -> NodeTls {
     tls
 }
 
-fn is_pem(s: &Section, set: &Set, bytes: &[u8]) -> bool {
-    let marker = b"-----BEGIN CERTIFICATE-----";
-    let found = bytes.windows(marker.len()).any(|window| window == marker);
-    if !found {
-        s.reading.wrong(
-            set.place,
-            &set.subject,
-            Wrong::new(
-                format!("`{}` holds no PEM certificate", set.text),
-                "it must hold `-----BEGIN CERTIFICATE-----`",
-            ),
-        );
+/// The certificate we show, and its key: both or none.
+fn client(s: &mut Section) -> Option<ClientCertificate> {
+    match (s.text("cert"), s.text("key")) {
+        (None, None) => None,
+        (Some(cert), Some(key)) => {
+            let cert_pem = pem(s, &cert, CERTIFICATE);
+            let key_pem = pem(s, &key, PRIVATE_KEY);
+            Some(ClientCertificate {
+                cert_pem: cert_pem?,
+                key_pem: Secret::new(key_pem?),
+            })
+        }
+        (Some(one), None) | (None, Some(one)) => {
+            let message = "a client certificate needs both `tls.cert` and `tls.key`";
+            let hint = "name the PEM file of the certificate and that of its private key";
+            s.reading
+                .report(Problem::new(one.place, message).hint(hint));
+            None
+        }
     }
-    found
+}
+
+/// What a PEM file is for and the line that shows it.
+type Pem = (&'static str, &'static str);
+const CERTIFICATE: Pem = ("certificate", "-----BEGIN CERTIFICATE-----");
+/// Ends the first line of a key in any of its formats, `RSA` and `EC` included.
+const PRIVATE_KEY: Pem = ("private key", "PRIVATE KEY-----");
+
+fn pem(s: &Section, set: &Set, (noun, marker): Pem) -> Option<Vec<u8>> {
+    let bytes = read_bytes(s, set)?;
+    let marker_bytes = marker.as_bytes();
+    let found = bytes
+        .windows(marker.len())
+        .any(|window| window == marker_bytes);
+    if !found {
+        let wrong = Wrong::new(
+            format!("`{}` holds no PEM {noun}", set.text),
+            format!("it must hold `{marker}`"),
+        );
+        s.reading.wrong(set.place, &set.subject, wrong);
+    }
+    found.then_some(bytes)
 }

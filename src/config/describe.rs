@@ -4,7 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::text::{spell_duration, spell_size};
-use super::{Config, LogFormat, NodeAuth, NodeConfig};
+use super::{Config, Connection, DefaultTarget, LogFormat, Management, NodeAuth, NodeConfig};
+use crate::glob::Glob;
 
 /// Every setting that matters, one thought per line. Secrets are `***`.
 pub fn describe(config: &Config) -> String {
@@ -13,6 +14,7 @@ pub fn describe(config: &Config) -> String {
     client_limits(&mut out, config);
     node_limits(&mut out, config);
     routing(&mut out, config);
+    catalogue(&mut out, config);
     nodes(&mut out, config);
     out.0
 }
@@ -99,14 +101,26 @@ fn listeners(out: &mut Description, config: &Config) {
             config.logging.level.as_str().to_ascii_lowercase()
         ),
     );
-    out.line(
-        "model management",
-        if config.management_enabled {
-            "on: pull, delete and the like reach the nodes"
-        } else {
-            "off"
-        },
-    );
+    out.line("model management", management(&config.management));
+    if let Some(dir) = &config.state_dir {
+        out.line("temporary files", format!("in {}", dir.display()));
+    }
+}
+
+fn management(management: &Management) -> String {
+    if !management.enabled {
+        return "off".to_owned();
+    }
+    let target = match &management.default_target {
+        DefaultTarget::All => "every node",
+        DefaultTarget::First => "the first node that is up",
+        DefaultTarget::Node(name) => name,
+    };
+    let hosts = match management.download_hosts.as_slice() {
+        [] => "nowhere".to_owned(),
+        hosts => hosts.join(", "),
+    };
+    format!("on: pull, delete and the like reach {target}; downloads from {hosts}")
 }
 
 fn client_limits(out: &mut Description, config: &Config) {
@@ -214,9 +228,10 @@ fn routing(out: &mut Description, config: &Config) {
     out.line(
         "failed under traffic",
         format!(
-            "out for {}, doubling up to {}",
+            "out for {}, doubling up to {}; at most {}% of the nodes at once",
             after(health.eject_base),
-            after(health.eject_max)
+            after(health.eject_max),
+            health.ejected_percent_max
         ),
     );
     out.line(
@@ -230,43 +245,124 @@ fn routing(out: &mut Description, config: &Config) {
     );
 }
 
+fn catalogue(out: &mut Description, config: &Config) {
+    let registry = &config.registry;
+    out.heading("Catalogue");
+    let unified = if registry.unify {
+        "one entry per model"
+    } else {
+        "one entry per spelling"
+    };
+    let stale = after(registry.stale_threshold);
+    out.line(
+        "models",
+        format!("{unified}, forgotten {stale} after their last node was seen"),
+    );
+    let asked = if registry.refresh_on_miss {
+        let limit = after(registry.refresh_timeout);
+        format!("nodes are asked again, for at most {limit}")
+    } else {
+        "nodes are not asked again".to_owned()
+    };
+    let (strategy, fallback) = (registry.strategy.word(), registry.fallback.word());
+    out.line(
+        "an unknown model",
+        format!("{asked}; strategy {strategy}, fallback {fallback}"),
+    );
+    for alias in &config.aliases {
+        let targets = alias.targets.join(", then ");
+        out.line("alias", format!("{} stands for {targets}", alias.name));
+    }
+}
+
 fn nodes(out: &mut Description, config: &Config) {
     let count = config.nodes.len();
-    out.heading(&match count {
-        0 => "No node is enabled: every request for a model will be refused".to_owned(),
-        1 => "1 node".to_owned(),
-        _ => format!("{count} nodes"),
+    out.heading(&match (count, config.dns.len()) {
+        (0, 0) => "No node is enabled: every request for a model will be refused".to_owned(),
+        (0, _) => "Nodes are found by name".to_owned(),
+        (1, _) => "1 node".to_owned(),
+        (_, _) => format!("{count} nodes"),
     });
     for node in &config.nodes {
-        out.line(
-            &node.name,
-            format!("{}, type {}", node.url, node.profile.name),
-        );
-        let slots = node.slots.map_or(
-            "auto (no limit; 4 assumed for spilling)".to_owned(),
-            |slots| slots.to_string(),
-        );
-        out.line(
-            "",
-            format!(
-                "priority {}, weight {}, slots {slots}",
-                node.priority, node.weight
-            ),
-        );
-        out.line(
-            "",
-            format!(
-                "probed at {} every {}, within {}; models at {}",
-                node.health_path,
-                after(node.check_interval),
-                after(node.check_timeout),
-                node.model_path
-            ),
-        );
-        if let Some(shown) = credentials(node) {
-            out.line("", shown);
-        }
+        let at = format!("{}, type {}", node.url, node.profile.name);
+        out.line(&node.name, at);
+        node_lines(out, node);
     }
+    for source in &config.dns {
+        let server = source
+            .server
+            .map_or("the system's DNS".to_owned(), |server| {
+                format!("the DNS server {server}")
+            });
+        out.line(
+            &source.name,
+            format!(
+                "every address, port {}, type {}; {server} is asked every {}",
+                source.port,
+                source.template.profile.name,
+                after(source.interval)
+            ),
+        );
+        node_lines(out, &source.template);
+    }
+}
+
+fn node_lines(out: &mut Description, node: &NodeConfig) {
+    let slots = node.slots.map_or(
+        "auto (no limit; 4 assumed for spilling)".to_owned(),
+        |slots| slots.to_string(),
+    );
+    out.line(
+        "",
+        format!(
+            "priority {}, weight {}, slots {slots}",
+            node.priority, node.weight
+        ),
+    );
+    out.line(
+        "",
+        format!(
+            "probed at {} every {}, within {}; models at {}",
+            node.health_path,
+            after(node.check_interval),
+            after(node.check_timeout),
+            node.model_path
+        ),
+    );
+    for shown in [offered(node), credentials(node)].into_iter().flatten() {
+        out.line("", shown);
+    }
+}
+
+fn offered(node: &NodeConfig) -> Option<String> {
+    let mut parts = Vec::new();
+    let globs = |globs: &[Glob]| {
+        let all: Vec<String> = globs.iter().map(Glob::to_string).collect();
+        all.join(", ")
+    };
+    if !node.model_ids.is_empty() {
+        parts.push(format!("offers {} only", node.model_ids.join(", ")));
+    }
+    if !node.model_filter.include.is_empty() {
+        let include = globs(&node.model_filter.include);
+        parts.push(format!("offers models like {include} only"));
+    }
+    if !node.model_filter.exclude.is_empty() {
+        parts.push(format!("hides {}", globs(&node.model_filter.exclude)));
+    }
+    if let Some(prefix) = &node.prefix_id {
+        parts.push(format!("puts `{prefix}.` in front of its models"));
+    }
+    if !node.tags.is_empty() {
+        parts.push(format!("tags {}", node.tags.join(", ")));
+    }
+    if node.connection == Connection::External {
+        parts.push("external".to_owned());
+    }
+    if !node.preserve_path && !node.url.base_path.is_empty() {
+        parts.push("the URL's path is for health and models only".to_owned());
+    }
+    (!parts.is_empty()).then(|| parts.join("; "))
 }
 
 fn credentials(node: &NodeConfig) -> Option<String> {
@@ -289,6 +385,9 @@ fn credentials(node: &NodeConfig) -> Option<String> {
     }
     if let Some(name) = &node.tls.server_name {
         parts.push(format!("expects the certificate of {name}"));
+    }
+    if node.tls.client.is_some() {
+        parts.push("shows a certificate".to_owned());
     }
     if node.tls.insecure_skip_verify {
         parts.push("DOES NOT VERIFY the certificate".to_owned());

@@ -6,11 +6,15 @@
 mod check;
 mod credentials;
 mod describe;
+mod discovery;
 mod keys;
+mod management;
 mod node;
+mod offer;
 mod problem;
 mod raw;
 mod reading;
+mod registry;
 mod section;
 #[cfg(test)]
 mod tests;
@@ -18,12 +22,17 @@ mod text;
 mod url;
 
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 pub use check::load;
 pub use describe::describe;
+pub use discovery::DnsSource;
+pub use management::{DefaultTarget, Management};
 pub use problem::ConfigError;
+pub use registry::{Alias, Fallback, Registry, Strategy};
 
+use crate::glob::Filter;
 use crate::profile::Profile;
 
 /// What every variable that overrides a key begins with.
@@ -56,14 +65,23 @@ pub struct Config {
     pub admin: Admin,
     /// How requests reach nodes.
     pub proxy: Proxy,
-    /// In the order of the file, which is that of `NodeId`; nodes with `enabled: false` are left out.
+    /// In the order of the file, which is that of `NodeId`; nodes with `enabled: false` are left out. May be empty where
+    /// `dns` is not.
     pub nodes: Vec<NodeConfig>,
+    /// Names whose every address is a node too; empty with `discovery.type: static`.
+    pub dns: Vec<DnsSource>,
     /// When a node is taken out and brought back.
     pub health: HealthConfig,
     /// How often nodes are asked for their models.
     pub model_discovery: ModelDiscovery,
-    /// Whether pull, push, create, copy, delete and blobs are let through; 403 otherwise.
-    pub management_enabled: bool,
+    /// How the nodes' models become one catalogue, and what happens when nobody has the model asked for.
+    pub registry: Registry,
+    /// Names that stand for other names. No two fold to the same key.
+    pub aliases: Vec<Alias>,
+    /// What may be changed on nodes: pull, push, create, copy, delete, blobs.
+    pub management: Management,
+    /// Directory for temporary files; `None` when written empty or not at all.
+    pub state_dir: Option<PathBuf>,
     /// What is logged, and how.
     pub logging: Logging,
 }
@@ -195,6 +213,38 @@ pub struct NodeConfig {
     pub auth: NodeAuth,
     /// How its certificate is judged; without meaning for `http://`.
     pub tls: NodeTls,
+    /// Which of its models are offered, by the node's own names.
+    pub model_filter: Filter,
+    /// When not empty, only models of exactly these names, as the node spells them, are offered; the filter applies as well.
+    pub model_ids: Vec<String>,
+    /// Offered as `{prefix_id}.{name}`: no dot at its end, never empty.
+    pub prefix_id: Option<String>,
+    /// Put in place of each model's tags in listings, when not empty.
+    pub tags: Vec<String>,
+    /// What listings say about where it is.
+    pub connection: Connection,
+    /// Whether the path in its URL stands in front of calls too, and not only of health and model paths.
+    pub preserve_path: bool,
+}
+
+impl NodeConfig {
+    /// What stands in front of the path of a call: the URL's path, or the profile's own with `preserve_path: false`.
+    pub fn call_prefix(&self) -> &str {
+        if self.preserve_path {
+            &self.url.base_path
+        } else {
+            self.profile.base_path()
+        }
+    }
+}
+
+/// An endpoint's `connection_type`: a word for listings, as in Open WebUI; nothing is decided by it here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connection {
+    /// A machine of one's own.
+    Local,
+    /// Somebody else's.
+    External,
 }
 
 impl NodeConfig {
@@ -249,6 +299,17 @@ pub struct NodeTls {
     pub insecure_skip_verify: bool,
     /// Name in SNI and in the certificate; `None` takes the URL's host.
     pub server_name: Option<String>,
+    /// What we show a node that asks for a certificate.
+    pub client: Option<ClientCertificate>,
+}
+
+/// A certificate of ours and its key, for nodes that ask who calls.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClientCertificate {
+    /// PEM text; the first certificate is ours, others lead to its authority.
+    pub cert_pem: Vec<u8>,
+    /// PEM text of its private key.
+    pub key_pem: Secret<Vec<u8>>,
 }
 
 /// `discovery.health_check`: when a node is taken out and brought back.
@@ -262,6 +323,8 @@ pub struct HealthConfig {
     pub eject_base: Duration,
     /// Longest ejection; at least `eject_base`.
     pub eject_max: Duration,
+    /// Share of all nodes that may be ejected at the same time, percent, 0 to 100.
+    pub ejected_percent_max: u32,
 }
 
 /// `discovery.model_discovery`: how often nodes are asked what they have. No duration is 0.

@@ -3,26 +3,43 @@
 use std::time::Duration;
 
 use super::credentials::{auth, headers, tls};
+use super::discovery::Kind;
 use super::problem::{Place, Problem};
-use super::raw::Value;
+use super::raw::{Tree, Value};
 use super::section::Section;
 use super::text::{Wrong, number};
-use super::{NodeAuth, NodeConfig, NodeTls, NodeUrl, url};
+use super::{Connection, NodeConfig, NodeUrl, offer, url};
 use crate::profile::{self, PROFILES, Profile};
 
+/// The path of an item of the list, long or short.
+const ENDPOINT: &str = "discovery.static.endpoints[]";
 const NODES_MAX: usize = 1000;
 const NAME_BYTES_MAX: usize = 128;
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// All enabled nodes, in the order written.
-pub(super) fn nodes(fixed: &mut Section) -> Vec<NodeConfig> {
-    let Some((items, place)) = fixed.list("endpoints") else {
+/// A list of the file and where it stands, if it is there.
+type Listed<'t> = Option<(&'t [Tree], Place)>;
+
+/// All enabled nodes, in the order written. `short` is the top level's list, which stands for the long one.
+pub(super) fn nodes<'t>(
+    fixed: &mut Section<'_, 't>,
+    short: Listed<'t>,
+    kind: Kind,
+) -> Vec<NodeConfig> {
+    let Some((items, place)) = one_of(fixed, short) else {
         // Reading an absent item makes an endpoint's keys known, for hints and the documentation's test.
-        let known = Section::new(fixed.reading, "discovery.static.endpoints[]", None);
+        let known = Section::new(fixed.reading, ENDPOINT, None);
         node(known, true);
-        return from_environment(fixed);
+        return from_environment(fixed, kind);
     };
+    if kind == Kind::Dns && !items.is_empty() {
+        let message = "nodes are listed by address and `discovery.type` is `dns`";
+        let hint = "write `type: both`, or remove the list";
+        fixed
+            .reading
+            .report(Problem::new(place, message).hint(hint));
+    }
     if NODES_MAX < items.len() {
         fixed.reading.report(Problem::new(
             place,
@@ -34,23 +51,34 @@ pub(super) fn nodes(fixed: &mut Section) -> Vec<NodeConfig> {
     }
     let mut seen: Vec<(NodeConfig, Place)> = Vec::new();
     for item in items.iter().take(NODES_MAX) {
-        let section = Section::new(fixed.reading, "discovery.static.endpoints[]", Some(item));
+        let section = Section::new(fixed.reading, ENDPOINT, Some(item));
         if let Some(node) = node(section, false) {
             refuse_twins(fixed, &seen, &node, item.at);
             seen.push((node, item.at));
         }
     }
-    if seen.is_empty()
-        && items
-            .iter()
-            .all(|item| !matches!(item.value, Value::Map(_)))
-    {
+    let nothing = items
+        .iter()
+        .all(|item| !matches!(item.value, Value::Map(_)));
+    if kind == Kind::Static && nothing {
         let hint = "list one, such as `- url: http://127.0.0.1:11434`, or remove the key for the nodes of OLLAMA_BASE_URLS";
         fixed
             .reading
             .report(Problem::new(place, "`discovery.static.endpoints` lists no node").hint(hint));
     }
     seen.into_iter().map(|(node, _)| node).collect()
+}
+
+fn one_of<'t>(fixed: &mut Section<'_, 't>, short: Listed<'t>) -> Listed<'t> {
+    let long = fixed.list("endpoints");
+    if let (Some(_), Some((_, place))) = (&long, &short) {
+        let message = "`endpoints` and `discovery.static.endpoints` are both set";
+        let hint = "move all nodes into one of the two lists";
+        fixed
+            .reading
+            .report(Problem::new(*place, message).hint(hint));
+    }
+    long.or(short)
 }
 
 fn refuse_twins(fixed: &Section, seen: &[(NodeConfig, Place)], node: &NodeConfig, place: Place) {
@@ -77,14 +105,20 @@ fn refuse_twins(fixed: &Section, seen: &[(NodeConfig, Place)], node: &NodeConfig
     }
 }
 
-/// Open WebUI's variables, else Ollama's own address.
-fn from_environment(fixed: &Section) -> Vec<NodeConfig> {
+/// Open WebUI's variables, else Ollama's own address, which nobody means who has DNS find the nodes.
+fn from_environment(fixed: &Section, kind: Kind) -> Vec<NodeConfig> {
+    if kind == Kind::Dns {
+        return Vec::new();
+    }
     let env = fixed.reading.sources.env;
     let found = ["OLLAMA_BASE_URLS", "OLLAMA_BASE_URL"]
         .into_iter()
         .find_map(|name| Some((name, env(name).filter(|value| !value.trim().is_empty())?)));
-    let (name, urls) =
-        found.unwrap_or(("the built-in default", "http://127.0.0.1:11434".to_owned()));
+    let (name, urls) = match (found, kind) {
+        (Some(found), _) => found,
+        (None, Kind::Static) => ("the built-in default", "http://127.0.0.1:11434".to_owned()),
+        (None, _) => return Vec::new(),
+    };
     let mut nodes: Vec<NodeConfig> = Vec::new();
     for text in urls
         .split(';')
@@ -94,7 +128,7 @@ fn from_environment(fixed: &Section) -> Vec<NodeConfig> {
         match url::parse(text) {
             // The same address twice is harmless in a variable that programs put together.
             Ok(url) if nodes.iter().any(|node| node.url == url) => {}
-            Ok(url) => nodes.extend(plain(url)),
+            Ok(url) => nodes.extend(plain(fixed, url)),
             Err(wrong) => fixed.reading.wrong(
                 Place::Nowhere,
                 &format!("environment variable `{name}`"),
@@ -105,23 +139,8 @@ fn from_environment(fixed: &Section) -> Vec<NodeConfig> {
     nodes
 }
 
-fn plain(url: NodeUrl) -> Option<NodeConfig> {
-    let profile = profile::find("ollama")?;
-    Some(NodeConfig {
-        name: url.authority(),
-        url,
-        profile,
-        priority: 100,
-        weight: 1,
-        slots: None,
-        check_interval: CHECK_INTERVAL,
-        check_timeout: CHECK_TIMEOUT,
-        health_path: profile.health_path.to_owned(),
-        model_path: profile.model_path().to_owned(),
-        headers: Vec::new(),
-        auth: NodeAuth::None,
-        tls: NodeTls::default(),
-    })
+fn plain(fixed: &Section, url: NodeUrl) -> Option<NodeConfig> {
+    template(&mut Section::new(fixed.reading, ENDPOINT, None), url, true)
 }
 
 /// One node; none when it is disabled or has no URL to send to. `absent` reads only to learn the keys.
@@ -136,42 +155,74 @@ fn node(mut s: Section, absent: bool) -> Option<NodeConfig> {
                 .hint("write one, such as `url: http://gpu-1:11434`"),
         );
     }
-    let ollama = profile::find("ollama")?;
-    let profile = s.parse("type", ollama, node_type);
     let name = s
         .text("name")
         .map(|set| s.judge(&set, set.text.clone(), node_name));
     let enabled = s.flag("enabled", true);
-    let (check_interval, check_timeout) = check_times(&mut s);
-    let priority = s.number("priority", 100, 0..=1_000_000);
-    let weight = s.number("weight", 1, 1..=1_000_000);
-    let slots = s.parse("slots", None, slots);
-    let health_path = s.parse("health_check_url", profile.health_path.to_owned(), path);
-    let model_path = s.parse("model_url", profile.model_path().to_owned(), path);
-    let headers = headers(&mut s);
-    let auth = auth(s.section("auth"));
+    let preserve_path = s.flag("preserve_path", true);
     let uses_tls = url.as_ref().is_none_or(|url| url.tls);
-    let tls = tls(s.section("tls"), uses_tls);
+    // Without a URL the other keys are read all the same, for their mistakes.
+    let nowhere = NodeUrl {
+        tls: false,
+        host: String::new(),
+        port: 0,
+        base_path: String::new(),
+    };
+    let node = template(&mut s, url.clone().unwrap_or(nowhere), uses_tls);
     s.close();
-    let mut url = url.filter(|_| enabled)?;
+    url.filter(|_| enabled)?;
+    let node = node?;
+    Some(NodeConfig {
+        name: name.unwrap_or_else(|| node.url.authority()),
+        preserve_path,
+        ..node
+    })
+}
+
+/// What a node listed by address and those found by name have in common. Named as the URL says.
+pub(super) fn template(s: &mut Section, mut url: NodeUrl, uses_tls: bool) -> Option<NodeConfig> {
+    let ollama = profile::find("ollama")?;
+    let profile = s.parse("type", ollama, node_type);
+    let (check_interval, check_timeout) = check_times(s);
     if url.base_path.is_empty() {
         profile.base_path().clone_into(&mut url.base_path);
     }
     Some(NodeConfig {
-        name: name.unwrap_or_else(|| url.authority()),
+        name: url.authority(),
         url,
         profile,
-        priority,
-        weight,
-        slots,
+        priority: s.number("priority", 100, 0..=1_000_000),
+        weight: s.number("weight", 1, 1..=1_000_000),
+        slots: s.parse("slots", None, slots),
         check_interval,
         check_timeout,
-        health_path,
-        model_path,
-        headers,
-        auth,
-        tls,
+        health_path: s.parse("health_check_url", profile.health_path.to_owned(), path),
+        model_path: s.parse("model_url", profile.model_path().to_owned(), path),
+        headers: headers(s),
+        auth: auth(s.section("auth")),
+        tls: tls(s.section("tls"), uses_tls),
+        model_filter: offer::filter(s.section("model_filter")),
+        model_ids: offer::model_ids(s),
+        prefix_id: offer::prefix_id(s),
+        tags: offer::tags(s),
+        connection: s.word("connection_type", Connection::Local, CONNECTIONS),
+        preserve_path: true,
     })
+}
+
+const CONNECTIONS: &[(&str, Connection)] = &[
+    ("local", Connection::Local),
+    ("external", Connection::External),
+];
+
+impl Connection {
+    /// The word of `connection_type`.
+    pub fn word(self) -> &'static str {
+        match self {
+            Connection::Local => "local",
+            Connection::External => "external",
+        }
+    }
 }
 
 fn node_type(text: &str) -> Result<&'static Profile, Wrong> {

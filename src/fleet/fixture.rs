@@ -7,8 +7,9 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::config::{NodeAuth, NodeTls, NodeUrl};
+use crate::config::{Connection, NodeAuth, NodeTls, NodeUrl};
 use crate::dialect::Operation::{self, *};
+use crate::glob::Filter;
 use crate::profile::{Listing, Profile};
 
 pub(crate) const LIMITS: HealthConfig = HealthConfig {
@@ -16,6 +17,7 @@ pub(crate) const LIMITS: HealthConfig = HealthConfig {
     healthy_threshold: 1,
     eject_base: Duration::from_secs(5),
     eject_max: Duration::from_secs(60),
+    ejected_percent_max: 50,
 };
 
 static OLLAMA: Profile = Profile {
@@ -79,6 +81,12 @@ pub(crate) fn node(name: &str, profile: &'static Profile) -> NodeConfig {
         headers: Vec::new(),
         auth: NodeAuth::None,
         tls: NodeTls::default(),
+        model_filter: Filter::default(),
+        model_ids: Vec::new(),
+        prefix_id: None,
+        tags: Vec::new(),
+        connection: Connection::Local,
+        preserve_path: true,
     }
 }
 

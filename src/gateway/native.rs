@@ -51,7 +51,7 @@ impl Gateway {
         call: &Call,
         ctx: &mut Context,
     ) -> Result<(), Fault> {
-        if call.operation == Operation::Blob && !ctx.config.management_enabled {
+        if call.operation == Operation::Blob && !ctx.config.management.enabled {
             let message = "model management is off; set management.enabled: true to let clients change the nodes' models";
             return Err(Fault::refused(403, "management_off", message));
         }

@@ -7,8 +7,9 @@ use std::path::Path;
 const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("model", &["error"]),
+    ("glob", &[]),
     ("profile", &["error", "dialect"]),
-    ("config", &["error", "profile"]),
+    ("config", &["error", "model", "glob", "profile"]),
     ("dialect", &["error", "model", "profile"]),
     ("fleet", &["error", "model", "config", "profile", "dialect"]),
     (
@@ -51,6 +52,7 @@ const SHELL: &[&str] = &["gateway", "demo", "main"];
 const PURE: &[&str] = &[
     "error",
     "model",
+    "glob",
     "profile",
     "config",
     "dialect",

@@ -9,6 +9,7 @@ const LIMITS: HealthConfig = HealthConfig {
     healthy_threshold: 2,
     eject_base: Duration::from_secs(5),
     eject_max: Duration::from_secs(60),
+    ejected_percent_max: 50,
 };
 
 /// Plays `p` good probe, `P` failed probe, `t` good request, `T` failed request, `.` one second, `-` a minute; returns the
