@@ -80,8 +80,24 @@ pub enum Operation {
     Models,
     /// `GET /v1/models/{m}`
     Model,
+    /// `POST /api/pull`
+    Pull,
+    /// `POST /api/push`, and `DELETE` as Open WebUI has it
+    Push,
+    /// `POST /api/create`
+    Create,
+    /// `POST /api/copy`
+    Copy,
+    /// `DELETE /api/delete`
+    Delete,
+    /// `POST /api/unload`
+    Unload,
     /// `HEAD POST /api/blobs/{digest}`
     Blob,
+    /// `POST /models/download`
+    Download,
+    /// `POST /models/upload`
+    Upload,
 }
 
 /// Where a call came in; decides which nodes may serve it and which extra headers the answer carries.
@@ -100,8 +116,10 @@ pub enum Serve {
     Catalogue,
     /// By a node that has the model named in the body.
     ByModel,
-    /// By a node known from the head alone, on Pingora's native streaming path.
-    ByHead,
+    /// By the one node whose index the path names.
+    ByIndex,
+    /// By all nodes whose models it changes.
+    Manage,
 }
 
 /// What a request line means.

@@ -27,8 +27,6 @@ enum What {
     Serve(Operation, Serve),
     /// 403: it would act with the node's own identity at ollama.com.
     Identity,
-    /// 501 in this version.
-    Later,
 }
 
 /// What may follow a row's path.
@@ -67,8 +65,8 @@ const fn row(
 static ROWS: &[Row] = {
     use Dialect::{Anthropic, Ollama, OpenAi};
     use Operation::*;
-    use Serve::{ByHead, ByModel, Catalogue};
-    use What::{Identity, Later, Serve as Is};
+    use Serve::{ByModel, Catalogue, Manage};
+    use What::{Identity, Serve as Is};
     &[
         row("/", "GET, HEAD", Ollama, Is(Root, Catalogue), Tail::None),
         row("/api/version", "GET, HEAD", Ollama, Is(Version, Catalogue), Tail::Index),
@@ -79,7 +77,7 @@ static ROWS: &[Row] = {
         row("/api/generate", "POST", Ollama, Is(Generate, ByModel), Tail::Index),
         row("/api/embed", "POST", Ollama, Is(Embed, ByModel), Tail::Index),
         row("/api/embeddings", "POST", Ollama, Is(Embeddings, ByModel), Tail::Index),
-        row("/api/blobs", "HEAD, POST", Ollama, Is(Blob, ByHead), Tail::Digest),
+        row("/api/blobs", "HEAD, POST", Ollama, Is(Blob, Manage), Tail::Digest),
         row("/v1/chat/completions", "POST", OpenAi, Is(ChatCompletions, ByModel), Tail::Index),
         row("/v1/completions", "POST", OpenAi, Is(Completions, ByModel), Tail::Index),
         row("/v1/embeddings", "POST", OpenAi, Is(V1Embeddings, ByModel), Tail::None),
@@ -88,14 +86,15 @@ static ROWS: &[Row] = {
         row("/v1/models", "GET", OpenAi, Is(Model, Catalogue), Tail::Model),
         row("/v1/messages", "POST", Anthropic, Is(Messages, ByModel), Tail::None),
         row("/v1/messages/count_tokens", "POST", Anthropic, Is(CountTokens, ByModel), Tail::None),
-        row("/api/pull", "POST", Ollama, Later, Tail::Index),
-        row("/api/push", "POST", Ollama, Later, Tail::Index),
-        row("/api/create", "POST", Ollama, Later, Tail::Index),
-        row("/api/copy", "POST", Ollama, Later, Tail::None),
-        row("/api/delete", "DELETE", Ollama, Later, Tail::Index),
-        row("/api/unload", "POST", Ollama, Later, Tail::None),
-        row("/models/download", "POST", Ollama, Later, Tail::None),
-        row("/models/upload", "POST", Ollama, Later, Tail::None),
+        row("/api/pull", "POST", Ollama, Is(Pull, Manage), Tail::Index),
+        // Open WebUI's own clients push with DELETE.
+        row("/api/push", "POST, DELETE", Ollama, Is(Push, Manage), Tail::Index),
+        row("/api/create", "POST", Ollama, Is(Create, Manage), Tail::Index),
+        row("/api/copy", "POST", Ollama, Is(Copy, Manage), Tail::Index),
+        row("/api/delete", "DELETE", Ollama, Is(Delete, Manage), Tail::Index),
+        row("/api/unload", "POST", Ollama, Is(Unload, Manage), Tail::None),
+        row("/models/download", "POST", Ollama, Is(Download, Manage), Tail::Index),
+        row("/models/upload", "POST", Ollama, Is(Upload, Manage), Tail::Index),
         row("/api/me", "POST", Ollama, Identity, Tail::None),
         row("/api/signout", "POST", Ollama, Identity, Tail::None),
         row("/api/user/keys", "DELETE", Ollama, Identity, Tail::Any),
@@ -116,8 +115,8 @@ struct Place<'a> {
 /// Finds the call of a request line. `path` is the raw path, without its query.
 ///
 /// # Errors
-/// 404 for a path that is not in the table, 405 for a method that a path does not have, 400 for a malformed digest, 403 and 501 for calls
-/// that are not served.
+/// 404 for a path that is not in the table, 405 for a method that a path does not have, 400 for a malformed digest, 403 for calls
+/// that are never forwarded.
 pub fn recognize(method: &Method, path: &str) -> Result<Call, Fault> {
     let place = place(path);
     let (row, tail) = place
@@ -143,14 +142,6 @@ pub fn recognize(method: &Method, path: &str) -> Result<Call, Fault> {
             "forbidden",
             format!(
                 "`{}` would act with a node's own ollama.com identity, so it is not forwarded; ask the node itself",
-                row.path
-            ),
-        )),
-        What::Later => Err(Fault::refused(
-            501,
-            "not_implemented",
-            format!(
-                "`{}` is not in this version of arriero; ask the node itself",
                 row.path
             ),
         )),
@@ -341,7 +332,7 @@ fn call(
         Tail::Model => match index(tail) {
             Some(index) => {
                 call.operation = Operation::Models;
-                call.serve = Serve::ByHead;
+                call.serve = Serve::ByIndex;
                 call.node_index = Some(index);
             }
             None => {
@@ -353,7 +344,7 @@ fn call(
             call.node_index = index(tail);
             if call.node_index.is_some() && serve == Serve::Catalogue {
                 // Open WebUI asks one node for its own list, unmerged.
-                call.serve = Serve::ByHead;
+                call.serve = Serve::ByIndex;
             }
         }
         Tail::None | Tail::Any => {}

@@ -34,6 +34,12 @@ static OLLAMA: Profile = Profile {
         Messages,
         V1Embeddings,
         Blob,
+        Pull,
+        Push,
+        Create,
+        Copy,
+        Delete,
+        Unload,
     ],
 };
 

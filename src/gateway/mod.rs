@@ -6,7 +6,9 @@ mod proxy;
 
 mod exchange;
 
-mod native;
+mod indexed;
+
+mod manage;
 
 mod client;
 
@@ -58,6 +60,7 @@ use crate::fleet::{Fleet, Health, NodeId, Observation};
 use crate::telemetry::metrics::Metrics;
 
 use self::drain::Lifecycle;
+use self::manage::Jobs;
 use self::place::Waiting;
 use self::reload::{Accesses, Members};
 
@@ -76,6 +79,8 @@ pub struct Gateway {
     /// For probes, without a pool.
     probes: Connector,
     waiting: Waiting,
+    /// Pulls under way, so that the same one asked twice runs once.
+    jobs: Jobs,
     budget: RetryBudget,
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
@@ -103,6 +108,7 @@ impl Gateway {
             connector: Connector::new(Some(ConnectorOptions::from_server_conf(conf))),
             probes: Connector::new(None),
             waiting: Waiting::default(),
+            jobs: Jobs::default(),
             budget: RetryBudget::new(),
             metrics: Arc::new(metrics),
             lifecycle: Arc::new(Lifecycle::default()),

@@ -2,8 +2,9 @@
 
 use crate::dialect::Operation;
 use Operation::{
-    Blob, Chat, ChatCompletions, Completions, CountTokens, Embed, Embeddings, Generate, Messages,
-    Model, Models, Ps, Responses, Root, Show, Tags, V1Embeddings, Version,
+    Blob, Chat, ChatCompletions, Completions, Copy, CountTokens, Create, Delete, Embed, Embeddings,
+    Generate, Messages, Model, Models, Ps, Pull, Push, Responses, Root, Show, Tags, Unload,
+    V1Embeddings, Version,
 };
 
 /// A node type. `PROFILES` holds all of them; a node's `type:` names one by name or prefix.
@@ -107,6 +108,12 @@ pub static PROFILES: &[Profile] = &[
             V1Embeddings,
             Responses,
             Messages,
+            Pull,
+            Push,
+            Create,
+            Copy,
+            Delete,
+            Unload,
             Blob,
         ],
     },

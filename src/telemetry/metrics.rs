@@ -22,6 +22,8 @@ pub struct Metrics {
     pub nodes: Nodes,
     /// `arriero_retries_total` by `reason`: attempts at another node, and those the budget forbade.
     pub retries: IntCounterVec,
+    /// `arriero_management_total` by `operation` and `outcome` (`done`, `partial`, `failed`): jobs at nodes, when they ended.
+    pub management: IntCounterVec,
     /// `arriero_active_requests`: requests in work, the waiting included.
     pub in_flight: IntGauge,
     /// `arriero_draining`: 1 from SIGTERM on, else 0.
@@ -111,6 +113,11 @@ impl Metrics {
             },
             nodes: Nodes::declare(&declare)?,
             retries: declare.counter("retries_total", retries, &["reason"])?,
+            management: declare.counter(
+                "management_total",
+                "Changes of the nodes' models by how they ended",
+                &["operation", "outcome"],
+            )?,
             in_flight: declare.gauge("active_requests", "Requests in work")?,
             draining: declare.gauge("draining", "1 from SIGTERM on")?,
             registry: registry.clone(),
@@ -317,6 +324,14 @@ pub fn operation_label(operation: crate::dialect::Operation) -> &'static str {
         O::CountTokens => "count_tokens",
         O::Models => "models",
         O::Model => "model",
+        O::Pull => "pull",
+        O::Push => "push",
+        O::Create => "create",
+        O::Copy => "copy",
+        O::Delete => "delete",
+        O::Unload => "unload",
         O::Blob => "blob",
+        O::Download => "download",
+        O::Upload => "upload",
     }
 }

@@ -17,6 +17,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["error", "model", "config", "profile", "dialect", "fleet"],
     ),
     ("admission", &["error", "model"]),
+    (
+        "management",
+        &["error", "model", "config", "profile", "dialect", "fleet"],
+    ),
     ("telemetry", &["error", "config", "dialect"]),
     ("admin", &["error", "model", "fleet", "telemetry"]),
     ("demo", &["error", "model"]),
@@ -31,6 +35,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "fleet",
             "routing",
             "admission",
+            "management",
             "telemetry",
             "admin",
         ],
@@ -58,6 +63,7 @@ const PURE: &[&str] = &[
     "dialect",
     "routing",
     "admission",
+    "management",
     "admin",
 ];
 
