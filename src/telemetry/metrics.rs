@@ -22,6 +22,8 @@ pub struct Metrics {
     pub nodes: Nodes,
     /// `arriero_retries_total` by `reason`: attempts at another node, and those the budget forbade.
     pub retries: IntCounterVec,
+    /// New configurations.
+    pub reloads: Reloads,
     /// `arriero_active_requests`: requests in work, the waiting included.
     pub in_flight: IntGauge,
     /// `arriero_draining`: 1 from SIGTERM on, else 0.
@@ -45,6 +47,14 @@ pub struct Connections {
     pub open: IntGauge,
     /// `arriero_connections_rejected_total` by `reason`: `too_many`, `header_timeout`.
     pub rejected: IntCounterVec,
+}
+
+/// New configurations.
+pub struct Reloads {
+    /// `arriero_config_reloads_total` by `result`: `done`, `refused`.
+    pub ended: IntCounterVec,
+    /// `arriero_config_last_reload_successful`: 1 or 0; 1 before the first.
+    pub last_ok: IntGauge,
 }
 
 /// Requests that wait for a slot.
@@ -110,6 +120,7 @@ impl Metrics {
                 )?,
             },
             nodes: Nodes::declare(&declare)?,
+            reloads: Reloads::declare(&declare)?,
             retries: declare.counter("retries_total", retries, &["reason"])?,
             in_flight: declare.gauge("active_requests", "Requests in work")?,
             draining: declare.gauge("draining", "1 from SIGTERM on")?,
@@ -220,6 +231,18 @@ impl Requests {
                 FIRST_BYTE_BUCKETS,
             )?,
         })
+    }
+}
+
+impl Reloads {
+    fn declare(declare: &Declare<'_>) -> Result<Reloads, prometheus::Error> {
+        let last = "1 when the configuration read last is in force";
+        let reloads = Reloads {
+            ended: declare.counter("config_reloads_total", "New configurations", &["result"])?,
+            last_ok: declare.gauge("config_last_reload_successful", last)?,
+        };
+        reloads.last_ok.set(1);
+        Ok(reloads)
     }
 }
 

@@ -28,6 +28,8 @@ mod admin;
 
 mod process;
 
+mod reload;
+
 mod h2;
 
 mod tls;

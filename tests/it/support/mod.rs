@@ -6,6 +6,8 @@ pub(crate) mod h2;
 
 pub(crate) mod herd;
 
+pub(crate) mod process;
+
 pub(crate) use client::{Raw, post};
 pub(crate) use herd::{Herd, herd};
 
