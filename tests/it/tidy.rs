@@ -10,6 +10,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("profile", &["error", "dialect"]),
     ("config", &["error", "profile"]),
     ("dialect", &["error", "model", "profile"]),
+    ("discovery", &[]),
     ("fleet", &["error", "model", "config", "profile", "dialect"]),
     (
         "routing",
@@ -27,6 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "profile",
             "config",
             "dialect",
+            "discovery",
             "fleet",
             "routing",
             "admission",
@@ -54,6 +56,7 @@ const PURE: &[&str] = &[
     "profile",
     "config",
     "dialect",
+    "discovery",
     "routing",
     "admission",
     "admin",
