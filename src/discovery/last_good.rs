@@ -76,8 +76,8 @@ impl LastGood {
             found = members(kept.chain(answer.addrs));
             if !self.halved {
                 heard.warnings.push(format!(
-                    "{}; nodes known by such records are kept",
-                    missing.why
+                    "`{}`: its {} records can't be learned: {}; the nodes they brought in are kept",
+                    self.name, missing.family, missing.why
                 ));
             }
         }
@@ -169,7 +169,7 @@ mod tests {
         };
         let missing = family.map(|family| Missing {
             family,
-            why: format!("{family:?} is missing"),
+            why: "SERVFAIL".to_owned(),
         });
         Ok(Answer {
             addrs: ips(addrs),
@@ -279,7 +279,7 @@ mod tests {
 
     #[test]
     fn half_an_answer_replaces_its_own_family_only() {
-        let said = "V6 is missing; nodes known by such records are kept";
+        let said = "`herd.test`: its AAAA records can't be learned: SERVFAIL; the nodes they brought in are kept";
         check(&[
             ("10.0.0.1 fd00::1", "10.0.0.1 fd00::1", ""),
             ("10.0.0.2 !v6", "10.0.0.2 fd00::1", said),

@@ -2,7 +2,10 @@
 
 mod last_good;
 
+mod resolv;
+
 pub use last_good::{Heard, LastGood};
+pub use resolv::{Resolv, in_hosts};
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -50,6 +53,15 @@ pub enum Family {
     V4,
     /// AAAA records.
     V6,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Family::V4 => "A",
+            Family::V6 => "AAAA",
+        })
+    }
 }
 
 impl Family {

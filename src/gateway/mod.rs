@@ -26,6 +26,8 @@ mod credentials;
 
 mod probe;
 
+pub mod dns;
+
 mod admin;
 
 mod guard;
