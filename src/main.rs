@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -53,7 +53,10 @@ struct DemoArgs {
 
 #[derive(Args)]
 struct DemoNodeArgs {
-    /// Port on 127.0.0.1; 0 takes any free one.
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Port to listen on; 0 takes any free one.
     #[arg(long, default_value_t = 11434)]
     port: u16,
     #[arg(long, default_value = "demo")]
@@ -212,7 +215,7 @@ fn run_demo_node(args: &DemoNodeArgs) -> Result<(), String> {
         .fold(builder, |builder, model| builder.loaded(model));
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     runtime.block_on(async {
-        let addr = SocketAddr::from(([127, 0, 0, 1], args.port));
+        let addr = SocketAddr::from((args.host, args.port));
         let node = builder
             .start_on(addr)
             .await

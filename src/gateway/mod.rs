@@ -30,6 +30,8 @@ mod learn;
 
 mod probe;
 
+pub mod dns;
+
 mod admin;
 
 mod reload;

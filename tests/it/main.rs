@@ -26,6 +26,8 @@ mod death;
 
 mod admin;
 
+mod dns;
+
 mod process;
 
 mod reload;

@@ -11,6 +11,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("profile", &["error", "dialect"]),
     ("config", &["error", "model", "glob", "profile"]),
     ("dialect", &["error", "model", "profile"]),
+    ("discovery", &[]),
     ("fleet", &["error", "model", "config", "profile", "dialect"]),
     (
         "routing",
@@ -28,6 +29,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "profile",
             "config",
             "dialect",
+            "discovery",
             "fleet",
             "routing",
             "admission",
@@ -56,6 +58,7 @@ const PURE: &[&str] = &[
     "profile",
     "config",
     "dialect",
+    "discovery",
     "routing",
     "admission",
     "admin",

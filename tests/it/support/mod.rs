@@ -2,6 +2,8 @@
 
 pub(crate) mod client;
 
+pub(crate) mod dns;
+
 pub(crate) mod h2;
 
 pub(crate) mod herd;
