@@ -56,8 +56,11 @@ impl Gateway {
         };
         self.write_answer_head(client, head, &call, &route, ctx)
             .await?;
+        let profile = self.config.nodes[route.node.0].profile;
+        let reads = head.status.is_success() && call.operation.runs_model();
+        let extraction = reads.then(|| profile.extraction()).flatten();
         let mut stream = Relayed {
-            meter: Meter::new(call.operation, framing),
+            meter: Meter::new(call.operation, framing).keeping(extraction),
             announced: announces_end(head),
             first_token: None,
             node: answer.node,
@@ -70,9 +73,10 @@ impl Gateway {
         let pumped = self.pump(client, &mut stream, answer.first, deadline).await;
         // The slot is free as soon as the node has nothing more to do for us, not when the client has read the last byte.
         drop(lease);
-        ctx.tell_stream(stream.meter.usage(), stream.first_token);
-        let end = pumped?;
-        let Some(fault) = self.verdict_on_end(&end, &mut stream, &route) else {
+        let ended = pumped.map(|end| (self.verdict_on_end(&end, &mut stream, &route), end));
+        ctx.tell_stream(&stream.meter, stream.first_token, stream.node.head());
+        let (cut, end) = ended?;
+        let Some(fault) = cut else {
             client.write(Bytes::new(), true).await?;
             if matches!(end, End::Clean) {
                 self.reuse(stream.node).await;

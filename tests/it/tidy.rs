@@ -16,7 +16,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["error", "model", "config", "profile", "dialect", "fleet"],
     ),
     ("admission", &["error", "model"]),
-    ("telemetry", &["error", "config", "dialect"]),
+    ("telemetry", &["error", "config", "profile", "dialect"]),
     ("admin", &["error", "model", "fleet", "telemetry"]),
     ("demo", &["error", "model"]),
     (
