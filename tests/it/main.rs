@@ -26,6 +26,8 @@ mod death;
 
 mod admin;
 
+mod figures;
+
 mod process;
 
 mod h2;

@@ -41,9 +41,13 @@ impl Sight {
 }
 
 fn has_value(frame: &[u8], key: &Finder<'_>) -> bool {
-    key.find_iter(frame).any(|at| {
-        let after = frame[at + key.needle().len()..].trim_ascii_start();
-        let value = after.strip_prefix(b":").map(<[u8]>::trim_ascii_start);
-        value.is_some_and(|value| !value.starts_with(b"n"))
-    })
+    let mut rest = frame;
+    while let Some(at) = key.find(rest) {
+        rest = &rest[at + key.needle().len()..];
+        let after = rest.trim_ascii_start().strip_prefix(b":");
+        if after.is_some_and(|value| !value.trim_ascii_start().starts_with(b"n")) {
+            return true;
+        }
+    }
+    false
 }

@@ -65,10 +65,10 @@ fn told(meter: &Meter) -> String {
 fn extracted<'a>(
     operation: Operation,
     framing: Framing,
-    paths: &[(&str, &str)],
+    extraction: &Option<Arc<Extraction>>,
     chunks: impl IntoIterator<Item = &'a [u8]>,
 ) -> (String, bool) {
-    let mut meter = Meter::new(operation, framing).keeping(extraction(paths));
+    let mut meter = Meter::new(operation, framing).keeping(extraction.clone());
     for chunk in chunks {
         meter.push(chunk);
     }
@@ -83,12 +83,13 @@ fn extracted_anyhow(
     paths: &[(&str, &str)],
     body: &[u8],
 ) -> String {
-    let (whole, missed) = extracted(operation, framing, paths, [body]);
+    let extraction = &extraction(paths);
+    let (whole, missed) = extracted(operation, framing, extraction, [body]);
     assert!(!missed);
-    let bytes = extracted(operation, framing, paths, body.chunks(1));
+    let bytes = extracted(operation, framing, extraction, body.chunks(1));
     assert_eq!(bytes, (whole.clone(), false), "byte by byte");
     for at in 1..body.len() {
-        let halves = extracted(operation, framing, paths, [&body[..at], &body[at..]]);
+        let halves = extracted(operation, framing, extraction, [&body[..at], &body[at..]]);
         assert_eq!(halves, (whole.clone(), false), "cut at {at}");
     }
     whole
@@ -191,7 +192,8 @@ fn what_is_kept_has_a_limit_and_what_is_missed_is_told() {
         let check = |bytes: usize, expected: (&str, bool)| {
             let body = document(bytes);
             let pieces = body.chunks(10_000);
-            let (values, missed) = extracted(Operation::Embed, framing, OLLAMA, pieces);
+            let (values, missed) =
+                extracted(Operation::Embed, framing, &extraction(OLLAMA), pieces);
             assert_eq!((values.as_str(), missed), expected, "{framing:?} {bytes}");
         };
         check(KEPT_BYTES_MAX, ("model=m", false));
