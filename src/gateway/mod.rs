@@ -63,6 +63,7 @@ use crate::telemetry::metrics::Metrics;
 
 pub use self::origin::{Origin, Read, Reading};
 
+use self::dns::Dns;
 use self::drain::Lifecycle;
 use self::place::Waiting;
 use self::reload::{Accesses, Members};
@@ -81,6 +82,7 @@ pub struct Gateway {
     /// Unset where there is nothing to read again.
     origin: OnceLock<Arc<Origin>>,
     connector: Connector,
+    dns: Dns,
     /// For probes, without a pool.
     probes: Connector,
     waiting: Waiting,
@@ -110,6 +112,7 @@ impl Gateway {
             accesses: ArcSwap::default(),
             origin: OnceLock::new(),
             connector: Connector::new(Some(ConnectorOptions::from_server_conf(conf))),
+            dns: Dns::default(),
             probes: Connector::new(None),
             waiting: Waiting::default(),
             budget: RetryBudget::new(),

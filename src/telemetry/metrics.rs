@@ -4,11 +4,12 @@
 //! client cannot mint series.
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use super::record::{EndBy, Record};
+use crate::profile::extraction::Value;
 
 /// All metrics of one gateway.
 pub struct Metrics {
@@ -39,6 +40,8 @@ struct Requests {
     tokens: IntCounterVec,
     client_aborts: IntCounterVec,
     queue_wait: HistogramVec,
+    extracted: GaugeVec,
+    extraction_missed: IntCounterVec,
 }
 
 /// The clients' connections.
@@ -177,6 +180,7 @@ impl Metrics {
                 .with_label_values(&[model, direction])
                 .inc_by(count.unwrap_or(0));
         }
+        requests.record_extracted(record, model);
     }
 
     /// The Prometheus text format, 0.0.4.
@@ -191,6 +195,22 @@ impl Metrics {
 }
 
 impl Requests {
+    /// The figures that the node's profile takes from answers. Texts would be labels that a node can mint: they go to the log only.
+    fn record_extracted(&self, record: &Record, model: &str) {
+        let Some(node) = record.node.as_deref() else {
+            return;
+        };
+        for (name, value) in &record.extracted {
+            if let Value::Number(number) = value {
+                let labels = [model, node, &**name];
+                self.extracted.with_label_values(&labels).set(*number);
+            }
+        }
+        if record.extraction_missed {
+            self.extraction_missed.with_label_values(&[node]).inc();
+        }
+    }
+
     fn declare(declare: &Declare<'_>) -> Result<Requests, prometheus::Error> {
         let ended = ["call", "code", "end_by"];
         let first_byte = "From the request's head to the node's first body byte";
@@ -223,6 +243,16 @@ impl Requests {
                 "client_aborts_total",
                 "Clients that left",
                 &["phase"],
+            )?,
+            extracted: declare.real_gauges(
+                "model_metric",
+                "The last answer's figure, as the node's profile takes it",
+                &["model", "node", "name"],
+            )?,
+            extraction_missed: declare.counter(
+                "model_metrics_missed_total",
+                "Answers with a frame too long to take figures from",
+                &["node"],
             )?,
             queue_wait: declare.histogram(
                 "queue_wait_seconds",
@@ -299,6 +329,17 @@ impl Declare<'_> {
         labels: &[&str],
     ) -> Result<IntGaugeVec, prometheus::Error> {
         let gauge = IntGaugeVec::new(Opts::new(name, help).namespace("arriero"), labels)?;
+        self.0.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
+
+    fn real_gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<GaugeVec, prometheus::Error> {
+        let gauge = GaugeVec::new(Opts::new(name, help).namespace("arriero"), labels)?;
         self.0.register(Box::new(gauge.clone()))?;
         Ok(gauge)
     }

@@ -27,6 +27,7 @@ mod death;
 mod admin;
 
 mod dns;
+mod figures;
 
 mod process;
 

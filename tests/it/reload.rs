@@ -116,11 +116,14 @@ async fn what_cannot_change_at_run_time_refuses_the_whole() {
     let refused = herd.gateway.gateway.reload(config).expect_err("a refusal");
     assert!(refused.message.contains("server.port"), "{refused}");
     assert_eq!(herd.gateway.gateway.fleet().view().nodes.len(), 2);
-    let bad_key = parse(&text(&herd, &[0], ", headers: { X-Key: \"a\\u0001b\" }"));
-    herd.gateway
+    let junk = text(&herd, &[0], ", tls: { ca: junk.pem }").replace("http://", "https://");
+    let junk = parse_with(&junk, &|_| Ok(b"no certificate".to_vec()));
+    let refused = herd
         .gateway
-        .reload(bad_key)
-        .expect_err("a header that can't be sent");
+        .gateway
+        .reload(junk)
+        .expect_err("a second refusal");
+    assert!(refused.message.contains("tls.ca"), "{refused}");
     assert_eq!(herd.gateway.gateway.fleet().view().nodes.len(), 2);
     herd.served_by().await;
 }

@@ -12,13 +12,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("config", &["error", "model", "glob", "profile"]),
     ("dialect", &["error", "model", "profile"]),
     ("discovery", &[]),
-    ("fleet", &["error", "model", "config", "profile", "dialect"]),
+    (
+        "fleet",
+        &["error", "model", "glob", "config", "profile", "dialect"],
+    ),
     (
         "routing",
         &["error", "model", "config", "profile", "dialect", "fleet"],
     ),
     ("admission", &["error", "model"]),
-    ("telemetry", &["error", "config", "dialect"]),
+    ("telemetry", &["error", "config", "profile", "dialect"]),
     ("admin", &["error", "model", "fleet", "telemetry"]),
     ("demo", &["error", "model"]),
     (
