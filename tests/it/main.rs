@@ -27,6 +27,8 @@ mod death;
 mod admin;
 
 mod dns;
+
+mod dns_nodes;
 mod figures;
 
 mod process;

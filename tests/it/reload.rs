@@ -117,7 +117,9 @@ async fn what_cannot_change_at_run_time_refuses_the_whole() {
     assert!(refused.message.contains("server.port"), "{refused}");
     assert_eq!(herd.gateway.gateway.fleet().view().nodes.len(), 2);
     let junk = text(&herd, &[0], ", tls: { ca: junk.pem }").replace("http://", "https://");
-    let junk = parse_with(&junk, &|_| Ok(b"no certificate".to_vec()));
+    let junk = parse_with(&junk, &|_| {
+        Ok(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec())
+    });
     let refused = herd
         .gateway
         .gateway
