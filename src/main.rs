@@ -120,10 +120,21 @@ fn understand(file: Option<(&str, &str)>) -> Result<Config, String> {
             .filter_map(|(name, _)| name.into_string().ok())
             .collect(),
         read_file: &|path| std::fs::read(path).map_err(|error| error.to_string()),
+        list_dir: &list_dir,
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         terminal: std::io::stderr().is_terminal(),
     };
     config::load(&sources).map_err(|error| error.to_string())
+}
+
+fn list_dir(path: &str) -> Result<Vec<String>, String> {
+    let entries = std::fs::read_dir(path).map_err(|error| error.to_string())?;
+    entries
+        .map(|entry| {
+            let name = entry.map_err(|error| error.to_string())?.file_name();
+            Ok(name.to_string_lossy().into_owned())
+        })
+        .collect()
 }
 
 fn serve(config: Config) -> Result<(), String> {

@@ -11,8 +11,9 @@ use super::section::Section;
 use super::text::{Wrong, number};
 use super::{
     Admin, Balancer, Config, HealthConfig, LogFormat, Logging, ModelDiscovery, Proxy, Queue, Retry,
-    Secret, Server, Sources, node,
+    Secret, Server, Sources, node, profiles,
 };
+use crate::profile::Profiles;
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const fn seconds(seconds: u64) -> Duration {
@@ -46,11 +47,14 @@ pub(super) fn load_with_keys(sources: &Sources) -> Result<(Config, BTreeSet<Stri
     })?;
     let reading = Reading::new(sources);
     let config = config(Section::new(&reading, "", Some(&tree)));
+    let mut errors = reading.take_elsewhere();
     let (problems, known) = reading.finish();
-    if problems.is_empty() {
-        Ok((config, known))
-    } else {
-        Err(ConfigError::new(sources.file, problems))
+    if !problems.is_empty() {
+        errors.insert(0, ConfigError::new(sources.file, problems));
+    }
+    match errors.is_empty() {
+        true => Ok((config, known)),
+        false => Err(ConfigError::all(errors)),
     }
 }
 
@@ -68,7 +72,8 @@ fn config(mut root: Section) -> Config {
         root.reading.report(Problem::new(port, message).hint(hint));
     }
     let proxy = proxy(root.section("proxy"));
-    let discovery = discovery(root.section("discovery"));
+    let profiles = profiles::profiles(&mut root);
+    let discovery = discovery(root.section("discovery"), &profiles);
     let mut management = root.section("management");
     let management_enabled = management.flag("enabled", false);
     management.close();
@@ -80,6 +85,7 @@ fn config(mut root: Section) -> Config {
         server,
         admin,
         proxy,
+        profiles,
         nodes,
         health,
         model_discovery,
@@ -232,7 +238,7 @@ fn retry(mut s: Section) -> Retry {
 
 type Discovery = (Vec<super::NodeConfig>, HealthConfig, ModelDiscovery);
 
-fn discovery(mut s: Section) -> Discovery {
+fn discovery(mut s: Section, profiles: &Profiles) -> Discovery {
     s.parse("type", (), |text| match text {
         "static" => Ok(()),
         "dns" | "both" => Err(Wrong::new(
@@ -245,7 +251,7 @@ fn discovery(mut s: Section) -> Discovery {
         )),
     });
     let mut fixed = s.section("static");
-    let nodes = node::nodes(&mut fixed);
+    let nodes = node::nodes(&mut fixed, profiles);
     fixed.close();
     let health = health(s.section("health_check"));
     let mut m = s.section("model_discovery");

@@ -9,6 +9,7 @@ mod describe;
 mod keys;
 mod node;
 mod problem;
+pub mod profiles;
 mod raw;
 mod reading;
 mod section;
@@ -18,13 +19,14 @@ mod text;
 mod url;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use check::load;
 pub use describe::describe;
 pub use problem::ConfigError;
 
-use crate::profile::Profile;
+use crate::profile::{Profile, Profiles};
 
 /// What every variable that overrides a key begins with.
 const ENV_PREFIX: &str = "ARRIERO_";
@@ -41,6 +43,8 @@ pub struct Sources<'a> {
     pub env_names: Vec<String>,
     /// Reads a key or certificate file; the error says why not, without the path.
     pub read_file: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
+    /// Names of the entries of a directory, in any order; the error says why not, without the path.
+    pub list_dir: &'a dyn Fn(&str) -> Result<Vec<String>, String>,
     /// What `threads: 0` means.
     pub cores: usize,
     /// Whether standard error is a terminal, for `logging.format: auto`.
@@ -56,6 +60,8 @@ pub struct Config {
     pub admin: Admin,
     /// How requests reach nodes.
     pub proxy: Proxy,
+    /// The node types there are: built in, and from `profiles.dir`.
+    pub profiles: Arc<Profiles>,
     /// In the order of the file, which is that of `NodeId`; nodes with `enabled: false` are left out.
     pub nodes: Vec<NodeConfig>,
     /// When a node is taken out and brought back.
@@ -174,7 +180,7 @@ pub struct NodeConfig {
     /// Where it is; taken apart when the configuration was read.
     pub url: NodeUrl,
     /// What its `type:` says about it.
-    pub profile: &'static Profile,
+    pub profile: Arc<Profile>,
     /// Higher is preferred.
     pub priority: u32,
     /// Share inside a tier; at least 1.

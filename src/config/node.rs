@@ -1,5 +1,6 @@
 //! Nodes: the list in the file, or the addresses in the environment when no file lists any.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::credentials::{auth, headers, tls};
@@ -8,20 +9,23 @@ use super::raw::Value;
 use super::section::Section;
 use super::text::{Wrong, number};
 use super::{NodeAuth, NodeConfig, NodeTls, NodeUrl, url};
-use crate::profile::{self, PROFILES, Profile};
+use crate::profile::{Profile, Profiles};
 
 const NODES_MAX: usize = 1000;
+/// Of an endpoint that has none, and whose type says none.
+const PRIORITY: u32 = 100;
+pub(super) const PRIORITY_MAX: u32 = 1_000_000;
 const NAME_BYTES_MAX: usize = 128;
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// All enabled nodes, in the order written.
-pub(super) fn nodes(fixed: &mut Section) -> Vec<NodeConfig> {
+pub(super) fn nodes(fixed: &mut Section, profiles: &Profiles) -> Vec<NodeConfig> {
     let Some((items, place)) = fixed.list("endpoints") else {
         // Reading an absent item makes an endpoint's keys known, for hints and the documentation's test.
         let known = Section::new(fixed.reading, "discovery.static.endpoints[]", None);
-        node(known, true);
-        return from_environment(fixed);
+        node(known, profiles, true);
+        return from_environment(fixed, profiles);
     };
     if NODES_MAX < items.len() {
         fixed.reading.report(Problem::new(
@@ -35,7 +39,7 @@ pub(super) fn nodes(fixed: &mut Section) -> Vec<NodeConfig> {
     let mut seen: Vec<(NodeConfig, Place)> = Vec::new();
     for item in items.iter().take(NODES_MAX) {
         let section = Section::new(fixed.reading, "discovery.static.endpoints[]", Some(item));
-        if let Some(node) = node(section, false) {
+        if let Some(node) = node(section, profiles, false) {
             refuse_twins(fixed, &seen, &node, item.at);
             seen.push((node, item.at));
         }
@@ -78,7 +82,7 @@ fn refuse_twins(fixed: &Section, seen: &[(NodeConfig, Place)], node: &NodeConfig
 }
 
 /// Open WebUI's variables, else Ollama's own address.
-fn from_environment(fixed: &Section) -> Vec<NodeConfig> {
+fn from_environment(fixed: &Section, profiles: &Profiles) -> Vec<NodeConfig> {
     let env = fixed.reading.sources.env;
     let found = ["OLLAMA_BASE_URLS", "OLLAMA_BASE_URL"]
         .into_iter()
@@ -94,7 +98,7 @@ fn from_environment(fixed: &Section) -> Vec<NodeConfig> {
         match url::parse(text) {
             // The same address twice is harmless in a variable that programs put together.
             Ok(url) if nodes.iter().any(|node| node.url == url) => {}
-            Ok(url) => nodes.extend(plain(url)),
+            Ok(url) => nodes.extend(plain(url, profiles)),
             Err(wrong) => fixed.reading.wrong(
                 Place::Nowhere,
                 &format!("environment variable `{name}`"),
@@ -105,27 +109,55 @@ fn from_environment(fixed: &Section) -> Vec<NodeConfig> {
     nodes
 }
 
-fn plain(url: NodeUrl) -> Option<NodeConfig> {
-    let profile = profile::find("ollama")?;
+fn plain(url: NodeUrl, profiles: &Profiles) -> Option<NodeConfig> {
+    let written = profiles.find("ollama")?;
+    let Seat { profile, url, .. } = seat(written, url);
     Some(NodeConfig {
         name: url.authority(),
         url,
-        profile,
-        priority: 100,
+        priority: priority_of(&profile),
         weight: 1,
         slots: None,
         check_interval: CHECK_INTERVAL,
         check_timeout: CHECK_TIMEOUT,
-        health_path: profile.health_path.to_owned(),
-        model_path: profile.model_path().to_owned(),
+        health_path: profile.api().health_path.clone(),
+        model_path: profile.api().model_path.clone(),
+        profile,
         headers: Vec::new(),
         auth: NodeAuth::None,
         tls: NodeTls::default(),
     })
 }
 
+fn priority_of(profile: &Profile) -> u32 {
+    profile.characteristics.priority.unwrap_or(PRIORITY)
+}
+
+/// A node's URL without the part that its type's paths have themselves, and its type with that part preferred.
+struct Seat {
+    profile: Arc<Profile>,
+    url: NodeUrl,
+    /// What was cut off: paths that the operator writes are meant behind it.
+    extra: String,
+}
+
+fn seat(profile: &Arc<Profile>, mut url: NodeUrl) -> Seat {
+    let (root, extra) = profile.split_base(&url.base_path);
+    let (root, extra) = (root.to_owned(), extra.to_owned());
+    let profile = match extra.is_empty() {
+        true => profile.clone(),
+        false => Arc::new(profile.preferring(&extra)),
+    };
+    url.base_path = root;
+    Seat {
+        profile,
+        url,
+        extra,
+    }
+}
+
 /// One node; none when it is disabled or has no URL to send to. `absent` reads only to learn the keys.
-fn node(mut s: Section, absent: bool) -> Option<NodeConfig> {
+fn node(mut s: Section, profiles: &Profiles, absent: bool) -> Option<NodeConfig> {
     let written = s.text("url");
     let url = written
         .as_ref()
@@ -136,76 +168,90 @@ fn node(mut s: Section, absent: bool) -> Option<NodeConfig> {
                 .hint("write one, such as `url: http://gpu-1:11434`"),
         );
     }
-    let ollama = profile::find("ollama")?;
-    let profile = s.parse("type", ollama, node_type);
+    let ollama = profiles.find("ollama")?.clone();
+    let profile = s.parse("type", ollama, |text| node_type(text, profiles));
     let name = s
         .text("name")
         .map(|set| s.judge(&set, set.text.clone(), node_name));
     let enabled = s.flag("enabled", true);
     let (check_interval, check_timeout) = check_times(&mut s);
-    let priority = s.number("priority", 100, 0..=1_000_000);
+    let priority = s.number("priority", priority_of(&profile), 0..=PRIORITY_MAX);
     let weight = s.number("weight", 1, 1..=1_000_000);
     let slots = s.parse("slots", None, slots);
-    let health_path = s.parse("health_check_url", profile.health_path.to_owned(), path);
-    let model_path = s.parse("model_url", profile.model_path().to_owned(), path);
+    let health_path = s.parse("health_check_url", None, |text| path(text).map(Some));
+    let model_path = s.parse("model_url", None, |text| path(text).map(Some));
     let headers = headers(&mut s);
-    let auth = auth(s.section("auth"));
+    let auth = credentials(&mut s, &profile);
     let uses_tls = url.as_ref().is_none_or(|url| url.tls);
     let tls = tls(s.section("tls"), uses_tls);
     s.close();
-    let mut url = url.filter(|_| enabled)?;
-    if url.base_path.is_empty() {
-        profile.base_path().clone_into(&mut url.base_path);
-    }
+    let Seat {
+        profile,
+        url,
+        extra,
+    } = seat(&profile, url.filter(|_| enabled)?);
+    let below = |written: Option<String>, usual: &str| {
+        written.map_or_else(|| usual.to_owned(), |path| format!("{extra}{path}"))
+    };
     Some(NodeConfig {
         name: name.unwrap_or_else(|| url.authority()),
         url,
-        profile,
         priority,
         weight,
         slots,
         check_interval,
         check_timeout,
-        health_path,
-        model_path,
+        health_path: below(health_path, &profile.api().health_path),
+        model_path: below(model_path, &profile.api().model_path),
+        profile,
         headers,
         auth,
         tls,
     })
 }
 
-fn node_type(text: &str) -> Result<&'static Profile, Wrong> {
-    if text == "auto" {
-        return Err(Wrong::new(
-            "`auto` is not in this version yet",
-            "name the type of the server, such as `ollama` or `vllm`",
-        ));
-    }
-    // Olla's word; here `/openai` is a mount for every node, so the profile does not claim it as a prefix.
-    let word = if text == "openai" {
-        "openai-compatible"
-    } else {
-        text
-    };
-    profile::find(word).ok_or_else(|| {
-        let near = super::text::nearest(
-            word,
-            PROFILES
-                .iter()
-                .flat_map(|profile| profile.prefixes.iter().copied()),
+/// An endpoint's `auth`, judged by what its type says of credentials.
+fn credentials(s: &mut Section, profile: &Profile) -> NodeAuth {
+    let rules = &profile.characteristics;
+    let mut written = s.section("auth");
+    let (kind, place) = (written.text("type"), written.place_of("type"));
+    let kind = kind.map_or_else(|| "none".to_owned(), |set| set.text);
+    let allowed = rules.auth_types.as_deref().unwrap_or_default();
+    let types: Vec<String> = allowed.iter().map(|word| format!("`{word}`")).collect();
+    if kind == "none" && rules.auth_required == Some(true) {
+        let message = format!("a node of type `{}` asks for credentials", profile.name);
+        let hint = "write them under its `auth`, or say `characteristics: { auth: { required: false } }` in its profile";
+        s.reading.report(Problem::new(s.place, message).hint(hint));
+    } else if kind != "none" && !allowed.is_empty() && !allowed.contains(&kind) {
+        let message = format!(
+            "a node of type `{}` takes no credentials of the type `{kind}`",
+            profile.name
         );
-        let hint = match near {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => {
-                let names: Vec<String> = PROFILES
-                    .iter()
-                    .map(|profile| format!("`{}`", profile.name))
-                    .collect();
-                format!("write one of {}", names.join(", "))
-            }
-        };
-        Wrong::new(format!("`{text}` is not a type of node"), hint)
-    })
+        let hint = format!("use {}, which its profile allows", types.join(" or "));
+        s.reading.report(Problem::new(place, message).hint(hint));
+    }
+    auth(written, rules.auth_header.as_deref())
+}
+
+fn node_type(text: &str, profiles: &Profiles) -> Result<Arc<Profile>, Wrong> {
+    if let Some(profile) = profiles.find(text) {
+        return Ok(profile.clone());
+    }
+    let words = profiles.iter().flat_map(|profile| {
+        let prefixes = profile.prefixes.iter().map(String::as_str);
+        prefixes.chain([&*profile.name])
+    });
+    let hint = match super::text::nearest(text, words) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => {
+            let names: Vec<String> = profiles
+                .iter()
+                .map(|profile| format!("`{}`", profile.name))
+                .collect();
+            format!("write one of {}", names.join(", "))
+        }
+    };
+    Err(Wrong::new(format!("`{text}` is not a type of node"), hint))
 }
 
 fn node_name(text: &str) -> Result<String, Wrong> {
@@ -247,7 +293,7 @@ fn check_times(s: &mut Section) -> (Duration, Duration) {
     (interval, timeout)
 }
 
-fn path(text: &str) -> Result<String, Wrong> {
+pub(super) fn path(text: &str) -> Result<String, Wrong> {
     let clean = text.starts_with('/') && text.chars().all(|c| c.is_ascii_graphic() && c != '#');
     if clean {
         return Ok(text.to_owned());

@@ -7,6 +7,7 @@ use crate::dialect::{self, Call, Facts, Operation, Serve};
 use crate::error::{Fault, Kind};
 use crate::fleet::{NodeId, Observation, Snapshot};
 use crate::model::{self, ModelKey};
+use crate::profile::Needs;
 use crate::routing::{Ask, Route};
 use crate::telemetry::record::{EndBy, Phase};
 
@@ -27,12 +28,12 @@ impl Gateway {
         client: &mut Client<'_>,
         ctx: &mut Context,
     ) -> Result<(), Fault> {
-        ctx.dialect = dialect::dialect_of(client.path());
+        ctx.dialect = dialect::dialect_of(client.path(), &self.config.profiles);
         client.check_head(&self.config.server)?;
         if self.config.server.host.is_loopback() && admin::is_admin_path(client.path()) {
             return self.answer_admin(client, ctx).await;
         }
-        let call = dialect::recognize(client.method(), client.path())?;
+        let call = dialect::recognize(client.method(), client.path(), &self.config.profiles)?;
         ctx.called(&call);
         self.lifecycle.admits()?;
         match call.serve {
@@ -305,7 +306,13 @@ impl Asked {
         Ask {
             model: &self.key,
             operation: self.call.operation,
-            mount: self.call.mount,
+            needs: Needs {
+                tools: self.facts.tools,
+                thinking: self.facts.thinking,
+                images: self.facts.images,
+                stream: self.facts.stream,
+            },
+            mount: &self.call.mount,
             node_index: self.call.node_index,
             tried,
         }

@@ -75,7 +75,7 @@ impl Gateway {
     ) -> Result<(HeadRoute, Lease), Fault> {
         let ask = HeadAsk {
             operation: call.operation,
-            mount: call.mount,
+            mount: &call.mount,
             node_index,
             tried,
         };
@@ -163,7 +163,7 @@ impl Gateway {
         }
         request.set_raw_path(
             access
-                .path(&passage.call.node_path, passage.query.as_deref())
+                .path_of(&passage.call, passage.query.as_deref())
                 .as_bytes(),
         )?;
         request.insert_header("x-request-id", ctx.record.request_id.as_str())?;

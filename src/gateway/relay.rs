@@ -131,7 +131,7 @@ impl Gateway {
         put_ids(head, call.dialect, &record.request_id)?;
         if call.olla {
             insert(head, "x-olla-endpoint", &node.name)?;
-            insert(head, "x-olla-backend-type", node.profile.name)?;
+            insert(head, "x-olla-backend-type", &node.profile.name)?;
             insert(head, "x-olla-model", served_by.model.unwrap_or_default())?;
             insert(head, "x-olla-request-id", &record.request_id)?;
             insert(

@@ -3,6 +3,7 @@
 use crate::dialect::{Mount, Operation};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Health, Holder, Node, Snapshot};
+use crate::profile::Needs;
 use crate::routing::pick::Candidate;
 use crate::routing::{Ask, HeadAsk};
 
@@ -26,7 +27,7 @@ pub(super) fn holders<'a>(
         return Err(unknown(&what, ask, view));
     }
     let mut able = holding.clone();
-    able.retain(|it| it.node.config.profile.can_serve(ask.operation));
+    able.retain(|it| can_serve(it.node, ask.operation, ask.needs));
     if able.is_empty() {
         return Err(untranslated(&what, &holding, ask.operation));
     }
@@ -46,7 +47,7 @@ pub(super) fn nodes<'a>(
         .map(|node| Candidate::new(node, (), false))
         .collect();
     let mut able = meant.clone();
-    able.retain(|it| it.node.config.profile.can_serve(ask.operation));
+    able.retain(|it| can_serve(it.node, ask.operation, Needs::default()));
     if able.is_empty() {
         let message = "no node behind this address serves this call; add one of a type that does";
         return Err(Fault::refused(501, "not_implemented", message));
@@ -69,10 +70,16 @@ fn asked_node(node_index: Option<usize>, view: &Snapshot) -> Result<(), Fault> {
     }
 }
 
-fn is_meant(node: &Node, mount: Mount, node_index: Option<usize>) -> bool {
+fn can_serve(node: &Node, operation: Operation, needs: Needs) -> bool {
+    let profile = &node.config.profile;
+    profile.can_serve(operation, node.version.as_deref(), needs)
+}
+
+fn is_meant(node: &Node, mount: &Mount, node_index: Option<usize>) -> bool {
     let on_mount = match mount {
         Mount::All => true,
-        Mount::Profile(name) => node.config.profile.name == name,
+        Mount::OpenAi => node.config.profile.api().openai_compatible,
+        Mount::Profile(name) => node.config.profile.name == *name,
     };
     on_mount && node_index.is_none_or(|index| node.id.0 == index)
 }
@@ -131,15 +138,20 @@ fn unknown(what: &str, ask: &Ask<'_>, view: &Snapshot) -> Fault {
 fn untranslated(what: &str, holding: &[Candidate<'_, &Holder>], operation: Operation) -> Fault {
     let mut types: Vec<&str> = holding
         .iter()
-        .map(|it| it.node.config.profile.name)
+        .map(|it| &*it.node.config.profile.name)
         .collect();
     types.sort_unstable();
     types.dedup();
     let instead = holding.iter().find_map(|it| {
-        let profile = it.node.config.profile;
-        let serves = |(other, _): &&(Operation, _)| profile.can_serve(*other);
+        let profile = &it.node.config.profile;
+        let serves = |(other, _): &&(Operation, _)| {
+            *other != operation && can_serve(it.node, *other, Needs::default())
+        };
         let (_, path) = counterparts(operation).iter().find(serves)?;
-        let prefix = profile.prefixes.first().unwrap_or(&profile.name);
+        let prefix = profile
+            .prefixes
+            .first()
+            .map_or(&*profile.name, |first| first);
         Some(format!("use {path} or /{prefix}{path} instead"))
     });
     let advice = instead.unwrap_or_else(|| "ask a node of another type".to_owned());

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep};
 
 use super::{Eye, HEALTH_BYTES_MAX};
+use crate::dialect::Operation;
 use crate::fleet::{Observation, listing};
 use crate::profile::Listing;
 
@@ -68,19 +69,22 @@ impl Eye {
         let list = self.get(&node.model_path, limit, LISTING_BYTES_MAX).await?;
         let (models, version) = match node.profile.listing {
             Listing::Ollama => {
-                let version = self.get("/api/version", limit, HEALTH_BYTES_MAX).await;
+                let path = node.profile.place(Operation::Version, "/api/version");
+                let version = self.get(&path, limit, HEALTH_BYTES_MAX).await;
                 let version = version.and_then(|body| listing::version(&body)).ok();
                 (listing::tags(&list)?, version)
             }
-            Listing::OpenAi => (listing::v1_models(&list)?, None),
+            Listing::OpenAi | Listing::LmStudio => (listing::v1_models(&list)?, None),
         };
         self.observe(Observation::Installed { models, version });
         Ok(())
     }
 
     async fn learn_loaded(&self, limit: Duration) -> std::result::Result<(), String> {
-        if self.gateway.config.nodes[self.node.0].profile.listing == Listing::Ollama {
-            let list = self.get("/api/ps", limit, LISTING_BYTES_MAX).await?;
+        let profile = &self.gateway.config.nodes[self.node.0].profile;
+        if profile.listing == Listing::Ollama {
+            let path = profile.place(Operation::Ps, "/api/ps");
+            let list = self.get(&path, limit, LISTING_BYTES_MAX).await?;
             self.observe(Observation::Loaded(listing::ps(&list)?));
         }
         Ok(())

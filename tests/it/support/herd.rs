@@ -69,6 +69,7 @@ pub(crate) fn parse(text: &str) -> Config {
         env: &|_| None,
         env_names: Vec::new(),
         read_file: &|path| Err(format!("{path}: tests read no files")),
+        list_dir: &|path| Err(format!("{path}: tests read no files")),
         cores: 2,
         terminal: false,
     })
