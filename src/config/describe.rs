@@ -242,8 +242,10 @@ fn nodes(out: &mut Description, config: &Config) {
             &node.name,
             format!("{}, type {}", node.url, node.profile.name),
         );
+        let assumed = node.profile.characteristics.max_concurrent;
+        let assumed = assumed.map_or(4, |limit| limit.requests);
         let slots = node.slots.map_or(
-            "auto (no limit; 4 assumed for spilling)".to_owned(),
+            format!("auto (no limit; {assumed} assumed for spilling)"),
             |slots| slots.to_string(),
         );
         out.line(

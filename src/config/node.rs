@@ -117,7 +117,7 @@ fn plain(url: NodeUrl, profiles: &Profiles) -> Option<NodeConfig> {
         url,
         priority: priority_of(&profile),
         weight: 1,
-        slots: None,
+        slots: hard_limit(&profile),
         check_interval: CHECK_INTERVAL,
         check_timeout: CHECK_TIMEOUT,
         health_path: profile.api().health_path.clone(),
@@ -131,6 +131,12 @@ fn plain(url: NodeUrl, profiles: &Profiles) -> Option<NodeConfig> {
 
 fn priority_of(profile: &Profile) -> u32 {
     profile.characteristics.priority.unwrap_or(PRIORITY)
+}
+
+/// What `slots: auto` is where the operator limited the type.
+fn hard_limit(profile: &Profile) -> Option<u32> {
+    let limit = profile.characteristics.max_concurrent;
+    limit.filter(|limit| limit.hard).map(|limit| limit.requests)
 }
 
 /// A node's URL without the part that its type's paths have themselves, and its type with that part preferred.
@@ -177,7 +183,9 @@ fn node(mut s: Section, profiles: &Profiles, absent: bool) -> Option<NodeConfig>
     let (check_interval, check_timeout) = check_times(&mut s);
     let priority = s.number("priority", priority_of(&profile), 0..=PRIORITY_MAX);
     let weight = s.number("weight", 1, 1..=1_000_000);
-    let slots = s.parse("slots", None, slots);
+    let slots = s
+        .parse("slots", None, slots)
+        .or_else(|| hard_limit(&profile));
     let health_path = s.parse("health_check_url", None, |text| path(text).map(Some));
     let model_path = s.parse("model_url", None, |text| path(text).map(Some));
     let headers = headers(&mut s);

@@ -232,7 +232,7 @@ fn profile(mut s: Section, known: &[Arc<Profile>], author: Author) -> Profile {
         refuse_taken(&s, &name, place, &name, &others);
     }
     let request = api::request(s.section("request"), &mut profile);
-    let api = api::api(&mut s, &profile, &request, is_new);
+    let api = api::api(&mut s, &profile, &request, is_new && !name.is_empty());
     profile = profile.with_api(api);
     let written = resources::characteristics(s.section("characteristics"), author);
     profile.characteristics = written.over(&profile.characteristics);

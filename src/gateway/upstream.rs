@@ -14,6 +14,7 @@ use tokio::time::timeout;
 
 use crate::dialect::{self, Verdict};
 use crate::fleet::NodeId;
+use crate::profile::Profile;
 use crate::routing::Route;
 
 use super::Gateway;
@@ -46,18 +47,28 @@ pub(super) struct Connection {
     peer: Arc<HttpPeer>,
 }
 
+/// How long a cold model may take to its first byte, and what decides that.
+fn cold_limit(profile: &Profile, configured: Duration, model: &str) -> (Duration, &'static str) {
+    let demand = profile.needs_of(model, None, None);
+    match profile.cold_timeout(configured, &demand) {
+        limit if limit == configured => (limit, "proxy.response_header_timeout"),
+        limit => (limit, "the timeout of its type, for a model of that size"),
+    }
+}
+
 impl Gateway {
     /// One attempt at one node, up to the first byte of its answer's body.
     ///
     /// # Errors
     /// What failed, whether another node may be tried, and whether it speaks against this one.
     pub(super) async fn send(&self, route: &Route, outgoing: &Outgoing) -> Result<Answer, Failed> {
-        let name = &self.config.nodes[route.node.0].name;
+        let node = &self.config.nodes[route.node.0];
+        let name = &node.name;
         let proxy = &self.config.proxy;
         // Without a stream the first byte comes with the last: then even a warm node may take as long as an answer does.
         let (limit, key) = match route.warm && outgoing.stream {
-            true => (proxy.warm_header_timeout, "warm_header_timeout"),
-            false => (proxy.response_header_timeout, "response_header_timeout"),
+            true => (proxy.warm_header_timeout, "proxy.warm_header_timeout"),
+            false => cold_limit(&node.profile, proxy.response_header_timeout, &route.spelled),
         };
         let attempt = pin!(self.attempt(route, outgoing));
         let result = match timeout(limit, attempt).await {

@@ -9,7 +9,7 @@ pub const QUESTIONS_MAX: usize = 8;
 /// How much of an answer's body is looked at, bytes.
 pub const BODY_BYTES_MAX: usize = 64 << 10;
 /// A sign that only servers of one type give.
-const OWN_SIGN: u32 = 12;
+const OWN_SIGN: u32 = 16;
 /// What an answering path weighs, shared among all types that have it.
 const PATH_SIGN: u32 = 12;
 /// A port is a habit, not a proof: it decides between equals only.
@@ -120,7 +120,12 @@ fn signs(detection: &Detection, evidence: &[Evidence<'_>], sharers: &dyn Fn(&str
             .any(|it| it.path == path && (200..300).contains(&it.status))
     };
     let paths = detection.paths.iter().filter(|path| answered(path));
-    let paths: u32 = paths.map(|path| (PATH_SIGN / sharers(path)).max(1)).sum();
+    // Nearly every server answers at `/`.
+    let weight = |path: &String| match path.as_str() {
+        "/" => 1,
+        path => (PATH_SIGN / sharers(path)).max(1),
+    };
+    let paths: u32 = paths.map(weight).sum();
     paths + OWN_SIGN * (any(&header) + any(&agent) + any(&body))
 }
 
