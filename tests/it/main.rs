@@ -4,6 +4,8 @@ mod support;
 
 mod tidy;
 
+mod recognize;
+
 mod relay;
 
 mod failover;
