@@ -6,7 +6,7 @@ use http::Method;
 
 use super::{Call, Dialect, Mount, Operation, Serve};
 use crate::error::{Fault, Kind};
-use crate::profile;
+use crate::profile::Profiles;
 
 /// How much of a client's path an error text repeats, in characters.
 const SHOWN_CHARS_MAX: usize = 80;
@@ -102,6 +102,21 @@ static ROWS: &[Row] = {
     ]
 };
 
+/// Every call that is served, and its path below a mount.
+pub fn calls() -> impl Iterator<Item = (Operation, &'static str)> {
+    ROWS.iter().filter_map(|row| match row.what {
+        What::Serve(operation, _) => Some((operation, row.path)),
+        What::Identity => None,
+    })
+}
+
+/// The path of a call below a mount, such as `/v1/chat/completions`.
+pub fn path_of(operation: Operation) -> &'static str {
+    calls()
+        .find(|(of, _)| *of == operation)
+        .map_or("", |(_, path)| path)
+}
+
 /// Where a path comes in, and what is left of it.
 struct Place<'a> {
     mount: Mount,
@@ -112,13 +127,13 @@ struct Place<'a> {
     rest: Option<Cow<'a, str>>,
 }
 
-/// Finds the call of a request line. `path` is the raw path, without its query.
+/// Finds the call of a request line. `path` is the raw path, without its query; `profiles` say which mounts there are.
 ///
 /// # Errors
 /// 404 for a path that is not in the table, 405 for a method that a path does not have, 400 for a malformed digest, 403 for calls
 /// that are never forwarded.
-pub fn recognize(method: &Method, path: &str) -> Result<Call, Fault> {
-    let place = place(path);
+pub fn recognize(method: &Method, path: &str, profiles: &Profiles) -> Result<Call, Fault> {
+    let place = place(path, profiles);
     let (row, tail) = place
         .rest
         .as_deref()
@@ -149,8 +164,8 @@ pub fn recognize(method: &Method, path: &str) -> Result<Call, Fault> {
 }
 
 /// The dialect in which to answer a path, recognized or not.
-pub fn dialect_of(path: &str) -> Dialect {
-    let place = place(path);
+pub fn dialect_of(path: &str, profiles: &Profiles) -> Dialect {
+    let place = place(path, profiles);
     match place.only {
         Some(dialect) => dialect,
         None if path.contains("/v1/messages") => Dialect::Anthropic,
@@ -159,7 +174,7 @@ pub fn dialect_of(path: &str) -> Dialect {
     }
 }
 
-fn place(path: &str) -> Place<'_> {
+fn place<'a>(path: &'a str, profiles: &Profiles) -> Place<'a> {
     // Open WebUI joins its base URL and a path into `//api/tags`; Ollama answers that with a redirect few clients follow.
     let slashes = path.len() - path.trim_start_matches('/').len();
     let path = &path[slashes.saturating_sub(1)..];
@@ -171,11 +186,13 @@ fn place(path: &str) -> Place<'_> {
     };
     let (head, rest) = split_segment(path);
     match head {
+        "api" | "v1" | "" => all,
         "ollama" => Place {
             rest: Some(rest.into()),
             ..all
         },
         "openai" => Place {
+            mount: Mount::OpenAi,
             only: Some(Dialect::OpenAi),
             rest: Some(rest.into()),
             ..all
@@ -185,10 +202,10 @@ fn place(path: &str) -> Place<'_> {
             rest: Some(rest.into()),
             ..all
         },
-        "olla" => olla_place(rest),
-        _ => match profile::find(head) {
+        "olla" => olla_place(rest, profiles),
+        _ => match profiles.mount(head) {
             Some(profile) => Place {
-                mount: Mount::Profile(profile.name),
+                mount: Mount::Profile(profile.name.clone()),
                 rest: Some(rest.into()),
                 ..all
             },
@@ -198,7 +215,7 @@ fn place(path: &str) -> Place<'_> {
 }
 
 /// Olla's URLs. There `ollama` means the nodes of that type, and `openai-compatible` all that speak OpenAI's dialect.
-fn olla_place(path: &str) -> Place<'_> {
+fn olla_place<'a>(path: &'a str, profiles: &Profiles) -> Place<'a> {
     let (head, rest) = split_segment(path);
     let all = Place {
         mount: Mount::All,
@@ -209,6 +226,7 @@ fn olla_place(path: &str) -> Place<'_> {
     match head {
         "proxy" => all,
         "openai" | "openai-compatible" => Place {
+            mount: Mount::OpenAi,
             only: Some(Dialect::OpenAi),
             ..all
         },
@@ -222,9 +240,9 @@ fn olla_place(path: &str) -> Place<'_> {
             rest: Some(format!("/v1{path}").into()),
             ..all
         },
-        _ => match profile::find(head) {
+        _ => match profiles.mount(head) {
             Some(profile) => Place {
-                mount: Mount::Profile(profile.name),
+                mount: Mount::Profile(profile.name.clone()),
                 ..all
             },
             None => Place { rest: None, ..all },
@@ -317,7 +335,7 @@ fn call(
         dialect: place.only.unwrap_or(row.dialect),
         operation,
         serve,
-        mount: place.mount,
+        mount: place.mount.clone(),
         olla: place.olla,
         node_index: None,
         node_path: Cow::Borrowed(row.path),
@@ -385,6 +403,3 @@ fn unknown(path: &str) -> Fault {
 fn shown(path: &str) -> String {
     path.chars().take(SHOWN_CHARS_MAX).collect()
 }
-
-#[cfg(test)]
-mod tests;

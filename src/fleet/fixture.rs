@@ -4,13 +4,14 @@
 //! (else 100), weight 3 (else 1), with two models of which llama is warm. Health is `up`, `down` (failed probes), `ejected`
 //! (failed requests), `unknown`, `new` (unknown, and its models were never told) or `silent` (down, and its models were never told). Slots may be `auto`.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::config::{Connection, NodeAuth, NodeTls, NodeUrl};
 use crate::dialect::Operation::{self, *};
 use crate::glob::Filter;
-use crate::profile::{Listing, Profile};
+use crate::profile::{Api, Listing, MessagesApi, Profile};
 
 pub(crate) const LIMITS: HealthConfig = HealthConfig {
     unhealthy_threshold: 2,
@@ -20,36 +21,49 @@ pub(crate) const LIMITS: HealthConfig = HealthConfig {
     ejected_percent_max: 50,
 };
 
-static OLLAMA: Profile = Profile {
-    name: "ollama",
-    prefixes: &["ollama"],
-    health_path: "/",
-    listing: Listing::Ollama,
-    serves: &[
-        Chat,
-        Generate,
-        Embed,
-        Show,
-        ChatCompletions,
-        Messages,
-        V1Embeddings,
-        Blob,
-        Pull,
-        Push,
-        Create,
-        Copy,
-        Delete,
-        Unload,
-    ],
-};
+fn profile(name: &str, listing: Listing, health_path: &str, paths: &[&str]) -> Arc<Profile> {
+    let mut profile = Profile::new(
+        name,
+        Api {
+            openai_compatible: true,
+            messages: (listing == Listing::Ollama).then(|| MessagesApi {
+                path: "/v1/messages".to_owned(),
+                counts_tokens: false,
+                min_version: None,
+                limitations: Vec::new(),
+            }),
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            model_path: "/api/tags".to_owned(),
+            health_path: health_path.to_owned(),
+        },
+    );
+    profile.prefixes.push(name.to_owned());
+    profile.listing = listing;
+    Arc::new(profile)
+}
 
-static VLLM: Profile = Profile {
-    name: "vllm",
-    prefixes: &["vllm"],
-    health_path: "/health",
-    listing: Listing::OpenAi,
-    serves: &[ChatCompletions, Completions, V1Embeddings],
-};
+static OLLAMA: LazyLock<Arc<Profile>> = LazyLock::new(|| {
+    let paths = [
+        "/api/chat",
+        "/api/generate",
+        "/api/embed",
+        "/api/show",
+        "/api/blobs",
+        "/api/pull",
+        "/api/push",
+        "/api/create",
+        "/api/copy",
+        "/api/delete",
+        "/v1/chat/completions",
+        "/v1/embeddings",
+    ];
+    profile("ollama", Listing::Ollama, "/", &paths)
+});
+
+static VLLM: LazyLock<Arc<Profile>> = LazyLock::new(|| {
+    let paths = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"];
+    profile("vllm", Listing::OpenAi, "/health", &paths)
+});
 
 pub(crate) fn operation(word: &str) -> Option<Operation> {
     let known = [
@@ -67,7 +81,7 @@ pub(crate) fn operation(word: &str) -> Option<Operation> {
         .map(|(_, operation)| *operation)
 }
 
-pub(crate) fn node(name: &str, profile: &'static Profile) -> NodeConfig {
+pub(crate) fn node(name: &str, profile: &Arc<Profile>) -> NodeConfig {
     NodeConfig {
         name: name.to_owned(),
         url: NodeUrl {
@@ -76,13 +90,13 @@ pub(crate) fn node(name: &str, profile: &'static Profile) -> NodeConfig {
             port: 1,
             base_path: String::new(),
         },
-        profile,
+        profile: profile.clone(),
         priority: 100,
         weight: 1,
         slots: None,
         check_interval: Duration::from_secs(5),
         check_timeout: Duration::from_secs(2),
-        health_path: profile.health_path.to_owned(),
+        health_path: profile.api().health_path.clone(),
         model_path: "/api/tags".to_owned(),
         headers: Vec::new(),
         auth: NodeAuth::None,

@@ -41,7 +41,8 @@ impl Gateway {
             body_bytes_max: listing::LISTING_BYTES_MAX,
         };
         let fetched = {
-            let fetching = pin!(self.fetch(route.node, &access, &call.node_path, limits));
+            let path = access.profile.place(call.operation, &call.node_path);
+            let fetching = pin!(self.fetch(route.node, &access, &path, limits));
             client.unless_gone(fetching).await?
         };
         drop(lease);
@@ -62,7 +63,7 @@ impl Gateway {
     fn place_by_index(&self, call: &Call, ctx: &Context) -> Result<(HeadRoute, Lease), Fault> {
         let ask = HeadAsk {
             operation: call.operation,
-            mount: call.mount,
+            mount: &call.mount,
             node_index: call.node_index,
             tried: &[],
         };

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use pingora::http::ResponseHeader;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use crate::config::Config;
-use crate::dialect::{Dialect, Usage};
+use crate::dialect::{Dialect, Meter};
 use crate::error::{Fault, Kind};
 use crate::telemetry::log;
 use crate::telemetry::record::{EndBy, Record};
@@ -121,9 +122,17 @@ impl Context {
         self.started.elapsed()
     }
 
-    /// Notes what the meter saw of an answer.
-    pub(super) fn tell_stream(&mut self, usage: Usage, first_token: Option<tokio::time::Instant>) {
-        self.record.usage = usage;
+    /// Notes what the meter saw of an answer with this head.
+    pub(super) fn tell_stream(
+        &mut self,
+        meter: &Meter,
+        first_token: Option<tokio::time::Instant>,
+        head: &ResponseHeader,
+    ) {
+        let header = |name: &str| Some(head.headers.get(name)?.to_str().ok()?.to_owned());
+        self.record.usage = meter.usage();
+        self.record.extracted = meter.extracted(&header, self.elapsed());
+        self.record.extraction_missed = meter.has_missed_values();
         self.record.first_token =
             first_token.map(|at| at.into_std().saturating_duration_since(self.started));
     }

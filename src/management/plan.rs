@@ -20,8 +20,8 @@ pub struct Errand {
     pub target: Target,
     /// How.
     pub method: Method,
-    /// Such as `/api/pull`.
-    pub path: &'static str,
+    /// Which of the node's own calls it is.
+    pub operation: Operation,
     /// JSON.
     pub body: Bytes,
 }
@@ -105,7 +105,7 @@ pub fn create_from_file(model: &str, file: &str, digest: &str, targets: &Targets
     );
     let progress = Manner::Progress { stream: false };
     let plan = Plan::of("creation", model, "it is on", progress);
-    plan.asking(Method::POST, "/api/create", targets.clone(), |_| {
+    plan.asking(Method::POST, Operation::Create, targets.clone(), |_| {
         body.clone().into()
     })
 }
@@ -125,7 +125,7 @@ fn pull(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
         ..Plan::of("pull", &model, "it is on", asked.manner()?)
     };
     let sent = body.with(&[("model", quoted(&model)), stream()], &["name"]);
-    Ok(plan.asking(Method::POST, "/api/pull", targets, |_| sent.clone()))
+    Ok(plan.asking(Method::POST, Operation::Pull, targets, |_| sent.clone()))
 }
 
 fn push(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
@@ -134,7 +134,7 @@ fn push(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
     let key = ModelKey::parse(&model)?;
     let targets = asked.targets(Reach::FirstHolder(&key), view)?;
     let plan = Plan::of("push", &model, "it was pushed from", asked.manner()?);
-    Ok(plan.asking(Method::POST, "/api/push", targets, |target| {
+    Ok(plan.asking(Method::POST, Operation::Push, targets, |target| {
         let name = spelled(target, &model);
         body.with(&[("model", quoted(name)), stream()], &["name"])
     }))
@@ -149,7 +149,7 @@ fn create(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
     let targets = asked.targets(Reach::Default(asked.default), view)?;
     let plan = Plan::of("creation", &model, "it is on", asked.manner()?);
     let sent = body.with(&[("model", quoted(&model)), stream()], &["name"]);
-    Ok(plan.asking(Method::POST, "/api/create", targets, |_| sent.clone()))
+    Ok(plan.asking(Method::POST, Operation::Create, targets, |_| sent.clone()))
 }
 
 fn copy(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
@@ -159,7 +159,7 @@ fn copy(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
     let key = ModelKey::parse(&source)?;
     let targets = asked.targets(Reach::Holders(&key), view)?;
     let plan = Plan::of("copy", &source, "it was copied on", Manner::Whole(""));
-    Ok(plan.asking(Method::POST, "/api/copy", targets, |target| {
+    Ok(plan.asking(Method::POST, Operation::Copy, targets, |target| {
         body.with(&[("source", quoted(spelled(target, &source)))], &[])
     }))
 }
@@ -170,7 +170,7 @@ fn delete(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
     let targets = asked.targets(Reach::Holders(&key), view)?;
     let plan = Plan::of("deletion", &model, "it is gone from", Manner::Whole(""));
     Ok(
-        plan.asking(Method::DELETE, "/api/delete", targets, |target| {
+        plan.asking(Method::DELETE, Operation::Delete, targets, |target| {
             format!("{{\"model\":{}}}", quoted(spelled(target, &model))).into()
         }),
     )
@@ -183,7 +183,7 @@ fn unload(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
     let manner = Manner::Whole("{\"status\":true}");
     let plan = Plan::of("unloading", &model, "it is unloaded from", manner);
     Ok(
-        plan.asking(Method::POST, "/api/generate", targets, |target| {
+        plan.asking(Method::POST, Operation::Generate, targets, |target| {
             let name = quoted(spelled(target, &model));
             format!("{{\"model\":{name},\"keep_alive\":0,\"stream\":false}}").into()
         }),
@@ -193,7 +193,7 @@ fn unload(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
 impl Asked<'_> {
     fn targets(&self, reach: Reach<'_>, view: &Snapshot) -> Result<Targets, Fault> {
         let call = self.call;
-        targets(self.aim, call.operation, call.mount, reach, view)
+        targets(self.aim, on_node(call.operation), &call.mount, reach, view)
     }
 
     fn manner(&self) -> Result<Manner, Fault> {
@@ -220,14 +220,14 @@ impl Plan {
     fn asking(
         self,
         method: Method,
-        path: &'static str,
+        operation: Operation,
         targets: Targets,
         body: impl Fn(&Target) -> Bytes,
     ) -> Plan {
         let errand = |target: Target| Errand {
             body: body(&target),
             method: method.clone(),
-            path,
+            operation,
             target,
         };
         Plan {
@@ -235,6 +235,15 @@ impl Plan {
             skipped: targets.skipped,
             ..self
         }
+    }
+}
+
+/// The call of a node that does what a client asks for: those that are our own become one of Ollama's.
+pub fn on_node(operation: Operation) -> Operation {
+    match operation {
+        Operation::Unload => Operation::Generate,
+        Operation::Download | Operation::Upload => Operation::Create,
+        own => own,
     }
 }
 
@@ -276,7 +285,7 @@ mod tests {
             let addr = crate::fleet::Observation::Resolved("127.0.0.1:1".parse().unwrap());
             fleet.observe(node.id, addr, std::time::Instant::now());
         }
-        let call = recognize(&method, path).unwrap();
+        let call = recognize(&method, path, &crate::profile::Profiles::new(Vec::new())).unwrap();
         let asked = |body: &Body<'_>| {
             let asked = Asked {
                 call: &call,
@@ -293,7 +302,8 @@ mod tests {
                 .iter()
                 .map(|it| {
                     let body = String::from_utf8_lossy(&it.body);
-                    format!("{} {} {} {body}", it.target.name, it.method, it.path)
+                    let path = crate::dialect::recognize::path_of(it.operation);
+                    format!("{} {} {path} {body}", it.target.name, it.method)
                 })
                 .collect(),
         }

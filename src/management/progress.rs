@@ -255,7 +255,7 @@ impl Progress {
     fn show(&mut self, at: usize) -> Option<Bytes> {
         let layer = &self.layers[at];
         let (done, total) = self.sum(layer);
-        // What was shown as done stays done, even if a node that did it dropped out.
+        // What was shown as done stays done, even if a node takes its word back.
         let done = done.max(layer.shown.map_or(0, |(shown, _)| shown));
         let now = (done, total.max(done));
         if layer.shown == Some(now) {
@@ -265,7 +265,7 @@ impl Progress {
         Some(self.bar(&self.layers[at]))
     }
 
-    /// Completed and total bytes over the nodes that still take part. Whoever has not told yet will have the same file to fetch,
+    /// Completed and total bytes over the nodes. Whoever has not told yet will have the same file to fetch,
     /// or has it already when it is done.
     fn sum(&self, layer: &Layer) -> (u64, u64) {
         let size = layer.parts.iter().flatten().map(|(_, total)| *total).max();
@@ -273,10 +273,14 @@ impl Progress {
         let mut sum = (0u64, 0u64);
         for (part, told) in self.parts.iter().zip(&layer.parts) {
             let (done, total) = told.unwrap_or((0, size));
-            let done = match part.state {
-                State::Working => done,
-                State::Done => total,
-                State::Left => continue,
+            let (done, total) = match part.state {
+                State::Working => (done, total),
+                State::Done => (total, total),
+                // What it did stays counted, or the bar would run backwards; more won't come.
+                State::Left => match told {
+                    Some((done, _)) => (*done, *done),
+                    None => continue,
+                },
             };
             sum = (sum.0.saturating_add(done), sum.1.saturating_add(total));
         }

@@ -7,6 +7,7 @@ use crate::dialect::{Call, Mount, Operation};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Health, Node, NodeId, Snapshot};
 use crate::model::ModelKey;
+use crate::profile::Needs;
 
 /// Most node names that a refusal lists.
 const NAMED_MAX: usize = 20;
@@ -110,7 +111,7 @@ impl Aim {
 pub fn targets(
     aim: &Aim,
     operation: Operation,
-    mount: Mount,
+    mount: &Mount,
     reach: Reach<'_>,
     view: &Snapshot,
 ) -> Result<Targets, Fault> {
@@ -144,7 +145,7 @@ impl<'a> Reach<'a> {
 fn named(
     nodes: Vec<&Node>,
     operation: Operation,
-    mount: Mount,
+    mount: &Mount,
     model: Option<&ModelKey>,
     view: &Snapshot,
 ) -> Result<Targets, Fault> {
@@ -170,7 +171,7 @@ fn named(
 
 fn reached(
     operation: Operation,
-    mount: Mount,
+    mount: &Mount,
     reach: Reach<'_>,
     view: &Snapshot,
 ) -> Result<Targets, Fault> {
@@ -246,12 +247,14 @@ fn is_loaded(node: &Node, key: &ModelKey, view: &Snapshot) -> bool {
     holders.iter().any(|it| it.node == node.id && it.warm)
 }
 
-fn serves(node: &Node, operation: Operation, mount: Mount) -> bool {
+fn serves(node: &Node, operation: Operation, mount: &Mount) -> bool {
+    let profile = &node.config.profile;
     let is_on = match mount {
         Mount::All => true,
-        Mount::Profile(name) => node.config.profile.name == name,
+        Mount::OpenAi => profile.api().openai_compatible,
+        Mount::Profile(name) => profile.name == *name,
     };
-    is_on && node.config.profile.can_serve(operation)
+    is_on && profile.can_serve(operation, node.version.as_deref(), Needs::default())
 }
 
 /// Why a node can't be asked now. One that the operator drains can: it takes no new requests, but may be filled meanwhile.

@@ -4,6 +4,8 @@ mod support;
 
 mod tidy;
 
+mod recognize;
+
 mod relay;
 
 mod failover;
@@ -26,7 +28,14 @@ mod death;
 
 mod admin;
 
+mod dns;
+
+mod dns_nodes;
+mod figures;
+
 mod process;
+
+mod reload;
 
 mod h2;
 

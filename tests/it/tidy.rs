@@ -11,7 +11,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("profile", &["error", "dialect"]),
     ("config", &["error", "model", "glob", "profile"]),
     ("dialect", &["error", "model", "profile"]),
-    ("fleet", &["error", "model", "config", "profile", "dialect"]),
+    ("discovery", &[]),
+    (
+        "fleet",
+        &["error", "model", "glob", "config", "profile", "dialect"],
+    ),
     (
         "routing",
         &["error", "model", "config", "profile", "dialect", "fleet"],
@@ -21,7 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "management",
         &["error", "model", "config", "profile", "dialect", "fleet"],
     ),
-    ("telemetry", &["error", "config", "dialect"]),
+    ("telemetry", &["error", "config", "profile", "dialect"]),
     ("admin", &["error", "model", "fleet", "telemetry"]),
     ("demo", &["error", "model"]),
     (
@@ -32,6 +36,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "profile",
             "config",
             "dialect",
+            "discovery",
             "fleet",
             "routing",
             "admission",
@@ -61,6 +66,7 @@ const PURE: &[&str] = &[
     "profile",
     "config",
     "dialect",
+    "discovery",
     "routing",
     "admission",
     "management",

@@ -6,7 +6,9 @@ use bytes::{Bytes, BytesMut};
 use pingora::http::RequestHeader;
 use tokio::time::{Instant, timeout_at};
 
+use crate::dialect::Operation;
 use crate::dialect::frame::Lines;
+use crate::dialect::recognize::path_of;
 use crate::error::Fault;
 use crate::gateway::client::broken;
 use crate::gateway::credentials::NodeAccess;
@@ -26,6 +28,9 @@ const ERROR_BYTES_MAX: usize = 16 * 1024;
 /// How a request to a node begins.
 pub(super) struct Head<'a> {
     pub(super) method: &'a str,
+    /// Which call it is, since nodes may keep a call elsewhere than Ollama does.
+    pub(super) operation: Operation,
+    /// Where Ollama keeps it.
     pub(super) path: &'a str,
     pub(super) content_type: &'static str,
     /// `None`: the body comes in chunks.
@@ -89,7 +94,8 @@ impl Desk {
     async fn answer_to(&self, errand: &Errand) -> Result<Connection, Failure> {
         let head = Head {
             method: errand.method.as_str(),
-            path: errand.path,
+            operation: errand.operation,
+            path: path_of(errand.operation),
             content_type: "application/json",
             length: Some(errand.body.len() as u64),
         };
@@ -122,7 +128,7 @@ impl Desk {
     }
 
     fn request(&self, access: &NodeAccess, head: &Head<'_>) -> Result<RequestHeader, Fault> {
-        let path = access.path(head.path, None);
+        let path = access.path_at(head.operation, head.path, None);
         let request = RequestHeader::build(head.method, path.as_bytes(), Some(8));
         let mut request = request.map_err(broken)?;
         let mut put =

@@ -7,6 +7,7 @@ use futures::future::join_all;
 use futures::stream::{self, StreamExt};
 use tokio::time::timeout;
 
+use crate::dialect::Operation;
 use crate::gateway::upstream::Connection;
 use crate::management::{Failure, Outcome, Target, Targets};
 
@@ -54,6 +55,7 @@ impl Desk {
     async fn has(&self, path: &str, target: Target) -> Has {
         let head = Head {
             method: "HEAD",
+            operation: Operation::Blob,
             path,
             content_type: "application/octet-stream",
             length: Some(0),
@@ -121,6 +123,7 @@ impl Desk {
             };
             let head = Head {
                 method: "POST",
+                operation: Operation::Blob,
                 path,
                 content_type: "application/octet-stream",
                 length,

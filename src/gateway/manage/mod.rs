@@ -127,7 +127,7 @@ impl Desk {
         targets(
             aim,
             operation,
-            call.mount,
+            &call.mount,
             reach,
             &self.gateway.fleet.view(),
         )

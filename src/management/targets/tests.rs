@@ -30,7 +30,7 @@ fn told(aim: Aim, reach: Reach<'_>) -> String {
     match targets(
         &aim,
         Operation::Pull,
-        Mount::All,
+        &Mount::All,
         reach,
         &fleet().fleet.view(),
     ) {
@@ -87,7 +87,7 @@ fn an_unknown_node_is_told_with_those_there_are() {
     let all = DefaultTarget::All;
     let view = fleet().fleet.view();
     let reach = Reach::Default(&all);
-    let fault = targets(&named("x"), Operation::Pull, Mount::All, reach, &view).unwrap_err();
+    let fault = targets(&named("x"), Operation::Pull, &Mount::All, reach, &view).unwrap_err();
     assert_eq!(
         fault.message,
         "no node is named `x`; there are a, b, c, d, e"
@@ -98,7 +98,7 @@ fn an_unknown_node_is_told_with_those_there_are() {
 fn a_mount_of_another_type_has_nobody_to_ask() {
     let all = DefaultTarget::All;
     let view = fleet().fleet.view();
-    let mount = Mount::Profile("vllm");
+    let mount = &Mount::Profile("vllm".into());
     let fault = targets(
         &Aim::Unsaid,
         Operation::Pull,
@@ -116,7 +116,7 @@ fn the_node_keeps_its_own_spelling_of_the_model() {
     let found = targets(
         &Aim::Unsaid,
         Operation::Delete,
-        Mount::All,
+        &Mount::All,
         Reach::Holders(&key),
         &view,
     );
@@ -136,7 +136,7 @@ fn the_query_and_the_index_say_where_to() {
         ("/api/pull/3", Some("node=a"), Err("ambiguous_node")),
     ];
     for (path, query, expected) in cases {
-        let call = recognize(&http::Method::POST, path).unwrap();
+        let call = recognize(&http::Method::POST, path, &crate::profile::Profiles::new(Vec::new())).unwrap();
         let aim = Aim::of(&call, query).map_err(|fault| fault.code());
         assert_eq!(aim, expected, "{path} {query:?}");
     }
