@@ -1,5 +1,7 @@
 //! What operators are told about profiles: their mistakes, and the page with the keys.
 
+use proptest::prelude::*;
+
 use super::super::super::profiles::{Author, read_with_keys};
 use super::*;
 
@@ -84,5 +86,19 @@ fn every_key_of_a_profile_is_documented() {
             named.iter().any(|it| page.contains(it)),
             "docs/profiles.md does not name {path}"
         );
+    }
+}
+
+proptest! {
+    #[test]
+    fn no_text_makes_the_reader_panic(line in 0usize..60, text in "( ){0,4}(- |[a-z_]{1,9}: )?(\\[|\\{|[0-9.]{1,20}|[a-z*/\\-]{1,6}|\\PC{0,4})") {
+        let file = golden("olla-ollama.yaml");
+        let mut lines: Vec<&str> = file.lines().collect();
+        let at = line.min(lines.len() - 1);
+        lines[at] = &text;
+        let told = with_file(&lines.join("\n"));
+        if let Err(told) = told {
+            prop_assert!(told.contains("/profiles/it.yaml"), "{told}");
+        }
     }
 }
