@@ -65,12 +65,12 @@ impl<'s> Reading<'s> {
         self.elsewhere.take()
     }
 
-    /// All mistakes of a profile. The environment has no say there.
-    pub(super) fn finish_profile(self) -> Vec<Problem> {
+    /// All mistakes and all known keys of a profile. The environment has no say there.
+    pub(super) fn finish_profile(self) -> (Vec<Problem>, BTreeSet<String>) {
         for (path, place) in self.unread.take() {
             self.report(keys::unknown_in_profile(&path, place, &self.known.borrow()));
         }
-        self.problems.into_inner()
+        (self.problems.into_inner(), self.known.into_inner())
     }
 
     /// All mistakes and all known keys, in order. Judges what nobody read.

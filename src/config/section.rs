@@ -108,7 +108,7 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     /// The same section, deaf to the environment.
-    pub(super) fn as_written(self) -> Section<'r, 't> {
+    pub(super) fn without_environment(self) -> Section<'r, 't> {
         Section {
             overridable: false,
             ..self
