@@ -37,6 +37,11 @@ enum Command {
     },
     /// Print the JSON Schema of the configuration file, for editors and checks.
     Schema,
+    /// Turn a configuration of Olla's into one of ours, on standard output; what cannot be said goes to standard error.
+    ImportOlla {
+        /// Olla's file.
+        file: PathBuf,
+    },
     /// Three simulated nodes and a gateway in one process, nothing else needed.
     Demo(DemoArgs),
     /// One simulated node, for trying things out.
@@ -85,6 +90,7 @@ fn main() -> ExitCode {
         Command::Check { file } => load(file.or(cli.config).as_deref())
             .and_then(|config| print(&config::describe(&config))),
         Command::Schema => print(&config::schema()),
+        Command::ImportOlla { file } => import_olla(&file),
         Command::Demo(args) => run_demo(&args),
         Command::DemoNode(args) => run_demo_node(&args),
     };
@@ -127,6 +133,16 @@ fn understand(file: Option<(&str, &str)>) -> Result<Config, String> {
         terminal: std::io::stderr().is_terminal(),
     };
     config::load(&sources).map_err(|error| error.to_string())
+}
+
+fn import_olla(file: &Path) -> Result<(), String> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+    let imported = config::import_olla(&name, &text).map_err(|error| error.to_string())?;
+    for note in &imported.notes {
+        let _ = writeln!(std::io::stderr(), "{name}: {note}");
+    }
+    print(&imported.yaml)
 }
 
 fn serve(config: Config) -> Result<(), String> {

@@ -32,8 +32,7 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
 
 /// As `load`, and all keys of this version.
 pub(super) fn load_with_keys(sources: &Sources) -> Result<(Config, Known), ConfigError> {
-    let text = sources.file.map_or("", |(_, text)| text);
-    let tree = raw::parse(text).map_err(|problem| {
+    let (config, known, problems) = read(sources).map_err(|problem| {
         // An overlong file is refused before its lines are counted for an excerpt.
         let shown = sources.file.map(|(name, text)| {
             (
@@ -47,14 +46,21 @@ pub(super) fn load_with_keys(sources: &Sources) -> Result<(Config, Known), Confi
         });
         ConfigError::new(shown, vec![problem])
     })?;
-    let reading = Reading::new(sources);
-    let config = config(Section::new(&reading, "", Some(&tree)));
-    let (problems, known) = reading.finish();
     if problems.is_empty() {
         Ok((config, known))
     } else {
         Err(ConfigError::new(sources.file, problems))
     }
+}
+
+/// What a file means as far as it can be understood, all keys of this version, and every mistake in it. Fails with the one
+/// mistake that keeps it from being YAML.
+pub(super) fn read(sources: &Sources) -> Result<(Config, Known, Vec<Problem>), Problem> {
+    let tree = raw::parse(sources.file.map_or("", |(_, text)| text))?;
+    let reading = Reading::new(sources);
+    let config = config(Section::new(&reading, "", Some(&tree)));
+    let (problems, known) = reading.finish();
+    Ok((config, known, problems))
 }
 
 fn config(mut root: Section) -> Config {

@@ -138,20 +138,31 @@ pub(super) fn is_service_link(name: &str, value: &str) -> bool {
     service || numbered || (address && padded.ends_with("_PORT_"))
 }
 
+/// What to do about a key of Olla's that is not one of ours, as a sentence that begins with `use` or `remove it`.
+pub(super) fn olla(path: &str) -> Option<&'static str> {
+    let found = OLLA.iter().find(|(olla, _)| *olla == path);
+    found.map(|(_, advice)| *advice)
+}
+
+/// Whether a key belongs to the design and not to this version.
+pub(super) fn is_later(path: &str) -> bool {
+    covers(LATER.iter().copied(), path).is_some()
+}
+
 /// What to say about a key nobody reads.
 pub(super) fn unknown(path: &str, place: Place, known: &BTreeMap<String, Form>) -> Problem {
     let shown = path.replace("[]", "");
     let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
-    if covers(LATER.iter().copied(), path).is_some() {
+    if is_later(path) {
         return Problem::new(place, format!("`{shown}` is not in this version yet"))
             .hint("remove it for now; docs/configuration.md lists the keys of this version");
     }
-    if let Some((_, advice)) = OLLA.iter().find(|(olla, _)| *olla == path) {
+    if let Some(advice) = olla(path) {
         return Problem::new(
             place,
             format!("`{shown}` is a key of Olla that does nothing here"),
         )
-        .hint(*advice);
+        .hint(advice);
     }
     let message = if section.is_empty() {
         format!("unknown key `{key}`")

@@ -14,7 +14,7 @@ use crate::profile::{self, PROFILES, Profile};
 
 /// The path of an item of the list, long or short.
 pub(super) const ENDPOINT: &str = "discovery.static.endpoints[]";
-const NODES_MAX: usize = 1000;
+pub(super) const NODES_MAX: usize = 1000;
 const NAME_BYTES_MAX: usize = 128;
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);

@@ -9,6 +9,7 @@ use super::*;
 
 mod files;
 mod fleet;
+mod import;
 mod properties;
 mod schema;
 

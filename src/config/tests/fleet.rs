@@ -55,7 +55,8 @@ discovery:
 fn nodes_by_address_and_by_name_add_up() {
     let dns = "dns: [{ name: herd.example.org }]";
     let listed = "static: { endpoints: [{ url: 'http://a:1' }] }";
-    let table: &[(&str, &str, &[(&str, &str)], &[&str], usize)] = &[
+    type Pairs<'a> = &'a [(&'a str, &'a str)];
+    let table: &[(&str, &str, Pairs, &[&str], usize)] = &[
         ("both", listed, &[], &["http://a:1"], 1),
         ("both", "static: { endpoints: [] }", &[], &[], 1),
         ("both", "static:", &[], &[], 1),

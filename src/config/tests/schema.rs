@@ -12,43 +12,29 @@ fn schema_value() -> Value {
 /// What is wrong with a value, by the keywords that the schema uses; patterns are left to real validators, since they only
 /// tell kinds of text apart.
 fn faults(schema: &Value, value: &Value, at: &str, out: &mut Vec<String>) {
-    let kind = match value {
-        Value::Null => "null",
-        Value::Bool(_) => "boolean",
-        Value::Number(number) if number.is_f64() => "number",
-        Value::Number(_) => "integer",
-        Value::String(_) => "string",
-        Value::Array(_) => "array",
-        Value::Object(_) => "object",
+    let kind = kind(value);
+    let fits = |name: &Value| name == kind || (name == "number" && kind == "integer");
+    let legal = match &schema["type"] {
+        Value::Array(names) => names.iter().any(fits),
+        Value::Null => true,
+        name => fits(name),
     };
-    let names = |types: &Value| match types {
-        Value::Array(types) => types
-            .iter()
-            .any(|name| name == kind || (name == "number" && kind == "integer")),
-        name => name == kind,
-    };
-    if schema.get("type").is_some_and(|types| !names(types)) {
+    if !legal {
         out.push(format!("{at}: a {kind}"));
     }
     if let Some(number) = value.as_u64() {
-        let over = |key: &str, wrong: fn(u64, u64) -> bool| {
-            schema
-                .get(key)
-                .and_then(Value::as_u64)
-                .is_some_and(|limit| wrong(number, limit))
-        };
-        if over("minimum", |number, limit| number < limit)
-            || over("maximum", |number, limit| limit < number)
-        {
+        let least = schema["minimum"].as_u64().unwrap_or(0);
+        let most = schema["maximum"].as_u64().unwrap_or(u64::MAX);
+        if !(least..=most).contains(&number) {
             out.push(format!("{at}: {number} is out of range"));
         }
     }
-    if let Some(Value::Array(words)) = schema.get("enum")
+    if let Value::Array(words) = &schema["enum"]
         && !words.contains(value)
     {
         out.push(format!("{at}: {value} is no word of it"));
     }
-    if let Some(Value::Array(any)) = schema.get("anyOf") {
+    if let Value::Array(any) = &schema["anyOf"] {
         let fits = |one: &Value| {
             let variable = value.as_str().is_some_and(|text| text.contains("${"));
             let mut wrong = Vec::new();
@@ -59,6 +45,22 @@ fn faults(schema: &Value, value: &Value, at: &str, out: &mut Vec<String>) {
             out.push(format!("{at}: fits nothing"));
         }
     }
+    inside(schema, value, at, out);
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(number) if number.is_f64() => "number",
+        Value::Number(_) => "integer",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    }
+}
+
+fn inside(schema: &Value, value: &Value, at: &str, out: &mut Vec<String>) {
     for (index, item) in value.as_array().into_iter().flatten().enumerate() {
         faults(&schema["items"], item, &format!("{at}[{index}]"), out);
     }
@@ -96,62 +98,63 @@ fn every_file_in_conf_fits_the_schema() {
     }
 }
 
+const MISTAKES: &[(&str, &str)] = &[
+    ("sever: {}", ".sever: unknown"),
+    ("server: []", ".server: a array"),
+    (
+        "server: { port: 65536 }",
+        ".server.port: 65536 is out of range",
+    ),
+    ("server: { port: { a: 1 } }", ".server.port: a object"),
+    ("server: { h2c: 1 }", ".server.h2c: a integer"),
+    (
+        "server: { body_timeout: 30 }",
+        ".server.body_timeout: 30 is out of range",
+    ),
+    (
+        "server: { body_timeout: 1.5 }",
+        ".server.body_timeout: a number",
+    ),
+    (
+        "proxy: { load_balancer: fast }",
+        ".proxy.load_balancer: fits nothing",
+    ),
+    (
+        "proxy: { retry: { on_status: [200] } }",
+        ".proxy.retry.on_status[0]: 200 is out of range",
+    ),
+    ("endpoints: [{ name: a }]", ".endpoints[0]: no \"url\""),
+    (
+        "endpoints: [{ url: a, wieght: 1 }]",
+        ".endpoints[0].wieght: unknown",
+    ),
+    (
+        "endpoints: [{ url: a, headers: { A: [b] } }]",
+        ".endpoints[0].headers.A: a array",
+    ),
+    (
+        "endpoints: [{ url: a, auth: { type: bear } }]",
+        ".endpoints[0].auth.type: fits nothing",
+    ),
+    (
+        "endpoints: [{ url: a, tags: [{ word: b }] }]",
+        ".endpoints[0].tags[0]: fits nothing",
+    ),
+    (
+        "discovery: { dns: [{ port: 1 }] }",
+        ".discovery.dns[0]: no \"name\"",
+    ),
+    ("model_aliases: { a: b }", ".model_aliases.a: a string"),
+    (
+        "model_aliases: { a: [[b]] }",
+        ".model_aliases.a[0]: a array",
+    ),
+];
+
 #[test]
 fn mistakes_do_not_fit_the_schema() {
-    let table = [
-        ("sever: {}", ".sever: unknown"),
-        ("server: []", ".server: a array"),
-        (
-            "server: { port: 65536 }",
-            ".server.port: 65536 is out of range",
-        ),
-        ("server: { port: { a: 1 } }", ".server.port: a object"),
-        ("server: { h2c: 1 }", ".server.h2c: a integer"),
-        (
-            "server: { body_timeout: 30 }",
-            ".server.body_timeout: 30 is out of range",
-        ),
-        (
-            "server: { body_timeout: 1.5 }",
-            ".server.body_timeout: a number",
-        ),
-        (
-            "proxy: { load_balancer: fast }",
-            ".proxy.load_balancer: fits nothing",
-        ),
-        (
-            "proxy: { retry: { on_status: [200] } }",
-            ".proxy.retry.on_status[0]: 200 is out of range",
-        ),
-        ("endpoints: [{ name: a }]", ".endpoints[0]: no \"url\""),
-        (
-            "endpoints: [{ url: a, wieght: 1 }]",
-            ".endpoints[0].wieght: unknown",
-        ),
-        (
-            "endpoints: [{ url: a, headers: { A: [b] } }]",
-            ".endpoints[0].headers.A: a array",
-        ),
-        (
-            "endpoints: [{ url: a, auth: { type: bear } }]",
-            ".endpoints[0].auth.type: fits nothing",
-        ),
-        (
-            "endpoints: [{ url: a, tags: [{ word: b }] }]",
-            ".endpoints[0].tags[0]: fits nothing",
-        ),
-        (
-            "discovery: { dns: [{ port: 1 }] }",
-            ".discovery.dns[0]: no \"name\"",
-        ),
-        ("model_aliases: { a: b }", ".model_aliases.a: a string"),
-        (
-            "model_aliases: { a: [[b]] }",
-            ".model_aliases.a[0]: a array",
-        ),
-    ];
-    for (text, wrong) in table {
-        assert_eq!(told(text), [wrong], "{text}");
+    for (text, wrong) in MISTAKES {
+        assert_eq!(told(text), [*wrong], "{text}");
         assert!(World::default().load(text).is_err(), "{text} loads");
     }
     let fitting = "
