@@ -3,18 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::credentials::{auth, headers, tls};
+use super::credentials::{auth, headers, learn_type, tls};
 use super::discovery::Kind;
 use super::problem::{Place, Problem};
 use super::raw::{Tree, Value};
+use super::schema::Form;
 use super::section::Section;
 use super::text::{Wrong, number};
 use super::{Connection, NodeAuth, NodeConfig, NodeUrl, offer, url};
 use crate::profile::{Profile, Profiles};
 
 /// The path of an item of the list, long or short.
-const ENDPOINT: &str = "discovery.static.endpoints[]";
-const NODES_MAX: usize = 1000;
+pub(super) const ENDPOINT: &str = "discovery.static.endpoints[]";
+pub(super) const NODES_MAX: usize = 1000;
 /// Of an endpoint that has none, and whose type says none.
 const PRIORITY: u32 = 100;
 pub(super) const PRIORITY_MAX: u32 = 1_000_000;
@@ -75,6 +76,7 @@ pub(super) fn nodes<'t>(
 }
 
 fn one_of<'t>(fixed: &mut Section<'_, 't>, short: Listed<'t>) -> Listed<'t> {
+    fixed.learn("endpoints", Form::Items(ENDPOINT));
     let long = fixed.list("endpoints");
     if let (Some(_), Some((_, place))) = (&long, &short) {
         let message = "`endpoints` and `discovery.static.endpoints` are both set";
@@ -184,6 +186,7 @@ fn seat(profile: &Arc<Profile>, mut url: NodeUrl) -> Seat {
 
 /// One node; none when it is disabled or has no URL to send to. `absent` reads only to learn the keys.
 fn node(mut s: Section, profiles: &Profiles, absent: bool) -> Option<NodeConfig> {
+    s.need("url");
     let written = s.text("url");
     let url = written
         .as_ref()
@@ -229,6 +232,7 @@ pub(super) fn template(
     let written = s.parse("type", ollama, |text| node_type(text, profiles));
     let (check_interval, check_timeout) = check_times(s);
     let priority = s.number("priority", priority_of(&written), 0..=PRIORITY_MAX);
+    s.learn("slots", Form::Number(1, 1..=10_000, Some("auto")));
     let slots = s.parse("slots", None, slots);
     // An absent item is read for its keys only and asks for nothing.
     let is_absent = url.host.is_empty();
@@ -311,6 +315,7 @@ impl Connection {
 fn credentials(s: &mut Section, profile: &Profile, is_absent: bool) -> NodeAuth {
     let rules = &profile.characteristics;
     let mut written = s.section("auth");
+    learn_type(&written);
     let (kind, place) = (written.text("type"), written.place_of("type"));
     let kind = kind.map_or_else(|| "none".to_owned(), |set| set.text);
     let allowed = rules.auth_types.as_deref().unwrap_or_default();

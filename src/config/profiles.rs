@@ -3,6 +3,7 @@
 
 mod api;
 mod extraction;
+mod patterns;
 mod resources;
 
 use std::sync::{Arc, LazyLock};
@@ -11,10 +12,10 @@ use super::Sources;
 use super::problem::{ConfigError, Place, Problem};
 use super::raw::{self, Tree, Value};
 use super::reading::Reading;
+use super::schema::Known;
 use super::section::{Section, Set};
 use super::text::Wrong;
-use crate::glob::Glob;
-use crate::profile::{About, Api, Detection, ModelPatterns, Profile, Profiles, RESERVED_MOUNTS};
+use crate::profile::{About, Api, Profile, Profiles, RESERVED_MOUNTS};
 
 /// Most files that are read from `profiles.dir`.
 const FILES_MAX: usize = 256;
@@ -74,7 +75,7 @@ static BUILTIN: LazyLock<Arc<Profiles>> = LazyLock::new(|| {
 
 /// Who wrote a file: what we wrote about nodes we never saw is an assumption, what their operator wrote is a rule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Author {
+pub(super) enum Author {
     Us,
     Operator,
 }
@@ -92,10 +93,10 @@ pub(super) fn profiles(root: &mut Section) -> Arc<Profiles> {
     let resources = written(root.tree("resources"));
     let characteristics = written(root.tree("characteristics"));
     let resources = resources
-        .map(|tree| Section::new(root.reading, "resources", Some(tree)).as_written())
+        .map(|tree| Section::new(root.reading, "resources", Some(tree)).without_environment())
         .map(|section| resources::resources(section, Author::Operator));
     let characteristics = characteristics
-        .map(|tree| Section::new(root.reading, "characteristics", Some(tree)).as_written())
+        .map(|tree| Section::new(root.reading, "characteristics", Some(tree)).without_environment())
         .map(|section| resources::characteristics(section, Author::Operator));
     if dir.is_none() && resources.is_none() && characteristics.is_none() {
         return builtin();
@@ -185,6 +186,16 @@ fn read(
     known: &[Arc<Profile>],
     author: Author,
 ) -> Result<Profile, ConfigError> {
+    read_with_keys(file, env, known, author).map(|(profile, _)| profile)
+}
+
+/// As `read`, and the paths of all keys that were looked for.
+pub(super) fn read_with_keys(
+    file: (&str, &str),
+    env: &dyn Fn(&str) -> Option<String>,
+    known: &[Arc<Profile>],
+    author: Author,
+) -> Result<(Profile, Known), ConfigError> {
     let tree = raw::parse(file.1).map_err(|problem| {
         let shown = match raw::FILE_BYTES_MAX < file.1.len() {
             true => (file.0, ""),
@@ -202,11 +213,11 @@ fn read(
         terminal: false,
     };
     let reading = Reading::new(&sources);
-    let root = Section::new(&reading, "", Some(&tree)).as_written();
+    let root = Section::new(&reading, "", Some(&tree)).without_environment();
     let profile = profile(root, known, author);
-    let problems = reading.finish_profile();
+    let (problems, keys) = reading.finish_profile();
     match problems.is_empty() {
-        true => Ok(profile),
+        true => Ok((profile, keys)),
         false => Err(ConfigError::new(Some(file), problems)),
     }
 }
@@ -240,8 +251,8 @@ fn profile(mut s: Section, known: &[Arc<Profile>], author: Author) -> Profile {
     if let Some(streams) = request.streams {
         profile.characteristics.streaming.get_or_insert(streams);
     }
-    detection(s.section("detection"), &mut profile.detection);
-    models(s.section("models"), &mut profile.models);
+    patterns::detection(s.section("detection"), &mut profile.detection);
+    patterns::models(s.section("models"), &mut profile.models);
     let written = resources::resources(s.section("resources"), author);
     profile.resources = written.over(&profile.resources);
     let mut metrics = s.section("metrics");
@@ -308,97 +319,4 @@ fn refuse_taken(s: &Section, word: &str, place: Place, name: &str, others: &[&Ar
     };
     s.reading
         .report(Problem::new(place, message).hint("choose another word"));
-}
-
-fn detection(mut s: Section, detection: &mut Detection) {
-    let lower = |sets: Vec<Set>| {
-        sets.into_iter()
-            .map(|set| set.text.to_lowercase())
-            .collect()
-    };
-    if let Some(sets) = s.scalars("user_agent_patterns") {
-        // A `*` at either end adds nothing to a text that is looked for anywhere.
-        let texts: Vec<String> = lower(sets);
-        detection.user_agents = texts
-            .iter()
-            .map(|text| text.trim_matches('*').to_owned())
-            .collect();
-    }
-    if let Some(sets) = s.scalars("headers") {
-        detection.headers = lower(sets);
-    }
-    if let Some(sets) = s.scalars("response_patterns") {
-        let texts: Vec<String> = lower(sets);
-        detection.response_patterns = texts
-            .iter()
-            .map(|text| text.trim_matches('*').to_owned())
-            .collect();
-    }
-    if let Some(sets) = s.scalars("path_indicators") {
-        detection.paths = api::paths(&s, &sets);
-    }
-    if let Some(sets) = s.scalars("default_ports") {
-        let port = |text: &str| {
-            let number = super::text::number(text, &(1..=65_535))?;
-            Ok(u16::try_from(number).ok())
-        };
-        detection.ports = sets
-            .iter()
-            .filter_map(|set| s.judge(set, None, port))
-            .collect();
-    }
-    s.close();
-}
-
-fn models(mut s: Section, models: &mut ModelPatterns) {
-    s.parse("name_format", (), |text| match text {
-        "{{.Name}}" => Ok(()),
-        _ => Err(Wrong::new(
-            format!("`{text}` is not a format of names"),
-            "write `{{.Name}}`: models keep the names their nodes give them",
-        )),
-    });
-    let capabilities = s.section("capability_patterns");
-    for entry in capabilities.entries() {
-        let Value::List(items) = &entry.tree.value else {
-            let message = format!(
-                "`{}` must be a list of patterns, and this is {}",
-                capabilities.path_of(&entry.key),
-                entry.tree.value.noun()
-            );
-            s.reading.report(Problem::new(entry.tree.at, message));
-            continue;
-        };
-        let sets = capabilities.scalars_in(&entry.key, items);
-        let globs = sets.iter().filter_map(|set| {
-            capabilities.judge(set, None, |text| super::text::glob(text).map(Some))
-        });
-        let globs = globs.collect();
-        models.capabilities.insert(entry.key.clone(), globs);
-    }
-    if let Some((items, _)) = s.list("context_patterns") {
-        models.contexts = items.iter().filter_map(|item| context(&s, item)).collect();
-    }
-    s.close();
-}
-
-fn context(models: &Section, item: &Tree) -> Option<(Glob, u64)> {
-    let mut s = Section::new(models.reading, "models.context_patterns[]", Some(item)).as_written();
-    let written = s.text("pattern");
-    let pattern = written
-        .as_ref()
-        .and_then(|set| s.judge(set, None, |text| super::text::glob(text).map(Some)));
-    let tokens = s.parse("context", None, |text| {
-        super::text::number(text, &(1..=1_000_000_000)).map(Some)
-    });
-    if written.is_none() || s.entries().iter().all(|entry| entry.key != "context") {
-        let problem = Problem::new(
-            item.at,
-            "an item of `models.context_patterns` needs a `pattern` and a `context`",
-        );
-        s.reading
-            .report(problem.hint("write `{ pattern: \"*-32k*\", context: 32768 }`"));
-    }
-    s.close();
-    Some((pattern?, u64::from(tokens?)))
 }

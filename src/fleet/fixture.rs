@@ -1,6 +1,6 @@
 //! Fleets for tests, written as text: one node per line.
 //!
-//! `gpu1@vllm up 2/4 p200 w3 llama* qwen` is a node of type vllm (without `@`: ollama), up, with 2 of 4 slots taken, priority 200
+//! `gpu1@vllm up 2/4 p200 w3 llama* qwen` is a node of type vllm (or odd; without `@`: ollama), up, with 2 of 4 slots taken, priority 200
 //! (else 100), weight 3 (else 1), with two models of which llama is warm. Health is `up`, `down` (failed probes), `ejected`
 //! (failed requests), `unknown`, `new` (unknown, and its models were never told) or `silent` (down, and its models were never told). Slots may be `auto`.
 
@@ -63,6 +63,18 @@ static OLLAMA: LazyLock<Arc<Profile>> = LazyLock::new(|| {
 static VLLM: LazyLock<Arc<Profile>> = LazyLock::new(|| {
     let paths = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"];
     profile("vllm", Listing::OpenAi, "/health", &paths)
+});
+
+/// A type of its own kind: no stream, and nothing under `/openai`.
+static ODD: LazyLock<Arc<Profile>> = LazyLock::new(|| {
+    let plain = profile("odd", Listing::OpenAi, "/", &["/v1/chat/completions"]);
+    let mut odd = (*plain).clone();
+    odd.characteristics.streaming = Some(false);
+    let api = Api {
+        openai_compatible: false,
+        ..odd.api().clone()
+    };
+    Arc::new(odd.with_api(api))
 });
 
 pub(crate) fn operation(word: &str) -> Option<Operation> {
@@ -140,7 +152,12 @@ pub(crate) fn herd(text: &str) -> Herd {
 fn config(line: &str) -> NodeConfig {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (name, kind) = words[0].split_once('@').unwrap_or((words[0], "ollama"));
-    let mut config = node(name, if kind == "vllm" { &VLLM } else { &OLLAMA });
+    let profile = match kind {
+        "vllm" => &VLLM,
+        "odd" => &ODD,
+        _ => &OLLAMA,
+    };
+    let mut config = node(name, profile);
     config.slots = words[2].split_once('/').unwrap().1.parse().ok();
     for word in &words[3..] {
         if let Some(priority) = word

@@ -56,9 +56,10 @@ impl MessagesApi {
             _ => false,
         };
         let lacks = |word: &str| self.limitations.iter().any(|it| it == word);
-        !old && !(needs.tools && lacks("no_tool_use"))
-            && !(needs.thinking && lacks("no_extended_thinking"))
-            && !(needs.images && lacks("no_vision"))
+        let refused = (needs.tools && lacks("no_tool_use"))
+            || (needs.thinking && lacks("no_extended_thinking"))
+            || (needs.images && lacks("no_vision"));
+        !old && !refused
     }
 
     fn has_count_tokens(&self) -> bool {

@@ -63,15 +63,15 @@ pub fn questions(profiles: &Profiles) -> Vec<&str> {
 
 /// The type that the answers speak for most; the earlier one where two are equal. `None` when nothing but the port speaks for any.
 pub fn detect(evidence: &[Evidence<'_>], port: u16, profiles: &Profiles) -> Option<Arc<Profile>> {
+    let answers: Vec<Answer> = evidence.iter().map(Answer::of).collect();
     let sharers = |path: &str| {
         let shares = |it: &&Arc<Profile>| it.detection.paths.iter().any(|its| its == path);
-        u32::try_from(profiles.iter().filter(shares).count())
-            .unwrap_or(u32::MAX)
-            .max(1)
+        let count = profiles.iter().filter(shares).count();
+        u32::try_from(count).unwrap_or(u32::MAX).max(1)
     };
     let mut best: Option<(u32, &Arc<Profile>)> = None;
     for profile in profiles.iter() {
-        let signs = signs(&profile.detection, evidence, &sharers);
+        let signs = signs(&profile.detection, &answers, &sharers);
         if signs == 0 {
             continue;
         }
@@ -83,50 +83,57 @@ pub fn detect(evidence: &[Evidence<'_>], port: u16, profiles: &Profiles) -> Opti
     best.map(|(_, profile)| profile.clone())
 }
 
-fn signs(detection: &Detection, evidence: &[Evidence<'_>], sharers: &dyn Fn(&str) -> u32) -> u32 {
-    let any = |test: &dyn Fn(&Evidence<'_>) -> bool| u32::from(evidence.iter().any(test));
-    let header = |answer: &Evidence<'_>| {
-        let ours = |name: &str| {
-            detection
-                .headers
-                .iter()
-                .any(|it| it.eq_ignore_ascii_case(name))
-        };
-        answer.headers.iter().any(|(name, _)| ours(name))
-    };
-    let agent = |answer: &Evidence<'_>| {
-        let named = |(name, _): &&(String, String)| {
-            name.eq_ignore_ascii_case("server") || name.eq_ignore_ascii_case("user-agent")
-        };
-        answer.headers.iter().filter(named).any(|(_, value)| {
-            let value = value.to_ascii_lowercase();
-            detection
-                .user_agents
-                .iter()
-                .any(|it| value.contains(it.as_str()))
-        })
-    };
-    let body = |answer: &Evidence<'_>| {
-        let length = answer.body_start.len().min(BODY_BYTES_MAX);
-        let text = String::from_utf8_lossy(&answer.body_start[..length]).to_lowercase();
-        detection
-            .response_patterns
+/// An answer in small letters, made so once and not for every type.
+struct Answer<'a> {
+    path: &'a str,
+    is_good: bool,
+    headers: Vec<String>,
+    agents: Vec<String>,
+    body: String,
+}
+
+impl<'a> Answer<'a> {
+    fn of(evidence: &Evidence<'a>) -> Answer<'a> {
+        let lower = |(name, value): &(String, String)| (name.to_lowercase(), value.to_lowercase());
+        let headers: Vec<(String, String)> = evidence.headers.iter().map(lower).collect();
+        let agents = headers
             .iter()
-            .any(|it| text.contains(it.as_str()))
+            .filter(|(name, _)| name == "server" || name == "user-agent")
+            .map(|(_, value)| value.clone())
+            .collect();
+        let length = evidence.body_start.len().min(BODY_BYTES_MAX);
+        Answer {
+            path: evidence.path,
+            is_good: (200..300).contains(&evidence.status),
+            agents,
+            headers: headers.into_iter().map(|(name, _)| name).collect(),
+            body: String::from_utf8_lossy(&evidence.body_start[..length]).to_lowercase(),
+        }
+    }
+}
+
+fn signs(detection: &Detection, answers: &[Answer<'_>], sharers: &dyn Fn(&str) -> u32) -> u32 {
+    let has = |words: &[String], test: &dyn Fn(&Answer<'_>, &str) -> bool| {
+        let given = |word: &String| answers.iter().any(|answer| test(answer, word));
+        u32::from(words.iter().any(given))
     };
-    let answered = |path: &str| {
-        evidence
-            .iter()
-            .any(|it| it.path == path && (200..300).contains(&it.status))
-    };
-    let paths = detection.paths.iter().filter(|path| answered(path));
+    let header = has(&detection.headers, &|answer, word| {
+        answer.headers.iter().any(|name| name == word)
+    });
+    let agent = has(&detection.user_agents, &|answer, word| {
+        answer.agents.iter().any(|agent| agent.contains(word))
+    });
+    let body = has(&detection.response_patterns, &|answer, word| {
+        answer.body.contains(word)
+    });
+    let answered = |path: &&String| answers.iter().any(|it| it.is_good && it.path == *path);
     // Nearly every server answers at `/`.
     let weight = |path: &String| match path.as_str() {
         "/" => 1,
         path => (PATH_SIGN / sharers(path)).max(1),
     };
-    let paths: u32 = paths.map(weight).sum();
-    paths + OWN_SIGN * (any(&header) + any(&agent) + any(&body))
+    let paths: u32 = detection.paths.iter().filter(answered).map(weight).sum();
+    paths + OWN_SIGN * (header + agent + body)
 }
 
 #[cfg(test)]

@@ -44,10 +44,13 @@ fn decide(herd: &Herd, question: &str) -> String {
     let mut words = question.split(' ');
     let model = words.next().unwrap();
     let (mut asked, mut mount, mut node_index) = (Operation::Chat, Mount::All, None);
+    let mut needs = Needs::default();
     let (mut tried, mut balancer, mut seed) = (Vec::new(), Balancer::Adaptive, 0);
     for word in words {
         match word.split_once('=') {
+            None if word == "streamed" => needs.stream = true,
             None => asked = operation(word).unwrap(),
+            Some(("on", "openai")) => mount = Mount::OpenAi,
             Some(("on", "vllm")) => mount = Mount::Profile("vllm".into()),
             Some(("on", _)) => mount = Mount::Profile("ollama".into()),
             Some(("index", number)) => node_index = number.parse().ok(),
@@ -77,7 +80,7 @@ fn decide(herd: &Herd, question: &str) -> String {
         let ask = Ask {
             model,
             operation: asked,
-            needs: Needs::default(),
+            needs,
             mount: &mount,
             node_index,
             tried,

@@ -8,6 +8,8 @@ mod recognize;
 
 mod relay;
 
+mod types;
+
 mod failover;
 
 mod streams;

@@ -6,7 +6,7 @@ use std::fs;
 use http::Method;
 use proptest::prelude::*;
 
-use arriero::config::profiles::builtin;
+use arriero::config::{self, profiles::builtin};
 use arriero::dialect::{Call, Mount, Operation, dialect_of, recognize};
 use arriero::error::Kind;
 
@@ -62,17 +62,17 @@ fn told_call(call: &Call) -> String {
     match &call.mount {
         Mount::All => {}
         Mount::OpenAi => told.push_str(" on compatible"),
-        Mount::Profile(name) => write!(told, " on {name}").unwrap(),
+        Mount::Profile(name) => write!(told, " on {name}").expect("a String takes everything"),
     }
     if call.olla {
         told.push_str(" olla");
     }
-    write!(told, " {}", call.node_path).unwrap();
+    write!(told, " {}", call.node_path).expect("a String takes everything");
     if let Some(index) = call.node_index {
-        write!(told, " node {index}").unwrap();
+        write!(told, " node {index}").expect("a String takes everything");
     }
     if let Some(argument) = &call.argument {
-        write!(told, " of {argument}").unwrap();
+        write!(told, " of {argument}").expect("a String takes everything");
     }
     told
 }
@@ -115,6 +115,33 @@ fn who_serves_what() {
             let path = profile.path_of(operation).unwrap_or("-");
             assert_eq!(path, expected, "{} {operation:?}", profile.name);
         }
+    }
+}
+
+#[test]
+fn a_prefix_of_the_operator_is_a_mount() {
+    let file = include_str!("../golden/profile/olla-customisation.yaml");
+    let config = config::load(&config::Sources {
+        file: Some(("test.yaml", "profiles: { dir: conf/profiles }")),
+        env: &|_| None,
+        env_names: Vec::new(),
+        read_file: &|path| match path {
+            "conf/profiles/ollama-custom.yaml" => Ok(file.as_bytes().to_vec()),
+            _ => Err("no such file".to_owned()),
+        },
+        list_dir: &|_| Ok(vec!["ollama-custom.yaml".to_owned()]),
+        cores: 1,
+        terminal: false,
+    })
+    .unwrap();
+    for path in ["/ai/api/chat", "/olla/ai/api/chat", "/olla/ollama/api/chat"] {
+        let call = recognize(&Method::POST, path, &config.profiles).unwrap();
+        assert_eq!(call.mount, Mount::Profile("ollama".into()), "{path}");
+        assert_eq!(
+            (call.operation, &*call.node_path),
+            (Operation::Chat, "/api/chat")
+        );
+        assert!(path.starts_with("/olla/") || recognize(&Method::POST, path, &builtin()).is_err());
     }
 }
 

@@ -93,7 +93,7 @@ pub(super) fn resources(mut s: Section, author: Author) -> Resources {
 
 fn size(resources: &Section, item: &Tree, author: Author) -> Option<ModelSize> {
     let path = format!("{}[]", resources.path_of("model_sizes"));
-    let mut s = Section::new(resources.reading, &path, Some(item)).as_written();
+    let mut s = Section::new(resources.reading, &path, Some(item)).without_environment();
     let patterns: Vec<SizePattern> = s
         .scalars("patterns")
         .unwrap_or_default()
@@ -125,7 +125,7 @@ fn size(resources: &Section, item: &Tree, author: Author) -> Option<ModelSize> {
 
 fn concurrency(resources: &Section, item: &Tree, author: Author) -> Option<ConcurrencyLimit> {
     let path = format!("{}[]", resources.path_of("concurrency_limits"));
-    let mut s = Section::new(resources.reading, &path, Some(item)).as_written();
+    let mut s = Section::new(resources.reading, &path, Some(item)).without_environment();
     let min_gb = gb(&mut s, "min_memory_gb").unwrap_or(0.0);
     let limit = limit(&mut s, "max_concurrent", author);
     if s.entries()

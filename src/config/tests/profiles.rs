@@ -6,6 +6,8 @@ use super::super::profiles::builtin;
 use super::*;
 use crate::profile::{Evidence, Limit, Listing, detect, questions};
 
+mod told;
+
 fn golden(name: &str) -> String {
     fs::read_to_string(root().join("tests/golden/profile").join(name)).unwrap()
 }
@@ -310,7 +312,8 @@ fn answers_tell_the_type() {
     for case in table.split("\n# ").skip(1) {
         let (head, answers) = case.split_once('\n').unwrap();
         let (port, expected) = head.split_once(" => ").unwrap();
-        let parsed: Vec<(u16, &str, Vec<(String, String)>, &str)> = answers
+        type Answer<'a> = (u16, &'a str, Vec<(String, String)>, &'a str);
+        let parsed: Vec<Answer> = answers
             .lines()
             .filter(|line| !line.is_empty())
             .map(|line| {
@@ -374,67 +377,4 @@ fn credentials_are_checked_against_the_type() {
         "{other}"
     );
     assert!(other.contains("hint: use `bearer` or `basic`"), "{other}");
-}
-
-/// One mistake or more per file, and what the operator is told.
-#[test]
-fn mistakes_in_profiles_are_told_where_and_why() {
-    let folder = root().join("tests/golden/profile/mistakes");
-    let mut names: Vec<String> = fs::read_dir(&folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".yaml"))
-        .collect();
-    names.sort();
-    assert!(10 <= names.len(), "{names:?}");
-    for name in names {
-        let text = fs::read_to_string(folder.join(&name)).unwrap();
-        let told = format!("{}\n", with_file(&text).map(|_| "(loads)").unwrap_err());
-        let expected = folder.join(name.replace(".yaml", ".txt"));
-        if std::env::var_os("UPDATE").is_some() {
-            fs::write(&expected, &told).unwrap();
-        }
-        assert_eq!(
-            told,
-            fs::read_to_string(&expected).unwrap_or_default(),
-            "{name}"
-        );
-    }
-}
-
-#[test]
-fn mistakes_of_all_files_are_told_at_once() {
-    let files = [
-        ("a.yaml", "name: ollama\nfeatures: {}\n"),
-        ("b.yaml", "name: [\n"),
-    ];
-    let error = with_files(&files, "zebra: 1\n").unwrap_err();
-    for part in [
-        "arriero.yaml:2:1: unknown key `zebra`",
-        "/profiles/a.yaml:2:1: `features`",
-        "/profiles/b.yaml:",
-    ] {
-        assert!(error.contains(part), "{error}");
-    }
-    let nowhere = World::default()
-        .load("profiles: { dir: /nowhere }")
-        .unwrap_err();
-    assert!(
-        nowhere.starts_with(
-            "arriero.yaml:1:18: `profiles.dir`: `/nowhere` cannot be read: No such file"
-        ),
-        "{nowhere}"
-    );
-    let wrong = World::default()
-        .load(
-            "resources: { model_sizes: [{ max_concurrent: 0 }] }\ncharacteristics: { timout: 1s }",
-        )
-        .unwrap_err();
-    for part in [
-        "has no `patterns`",
-        "`resources.model_sizes.max_concurrent`: `0` is out of range",
-        "did you mean `timeout`?",
-    ] {
-        assert!(wrong.contains(part), "{wrong}");
-    }
 }
