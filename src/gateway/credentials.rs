@@ -151,12 +151,7 @@ impl NodeAccess {
     }
 
     /// Where this node keeps what Ollama has at `path`.
-    pub(super) fn path_at(
-        &self,
-        operation: Operation,
-        path: &str,
-        query: Option<&str>,
-    ) -> String {
+    pub(super) fn path_at(&self, operation: Operation, path: &str, query: Option<&str>) -> String {
         self.path(&self.profile.place(operation, path), query)
     }
 

@@ -134,10 +134,12 @@ fn push(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
     let key = ModelKey::parse(&model)?;
     let targets = asked.targets(Reach::FirstHolder(&key), view)?;
     let plan = Plan::of("push", &model, "it was pushed from", asked.manner()?);
-    Ok(plan.asking(Method::POST, Operation::Push, targets, |target| {
-        let name = spelled(target, &model);
-        body.with(&[("model", quoted(name)), stream()], &["name"])
-    }))
+    Ok(
+        plan.asking(Method::POST, Operation::Push, targets, |target| {
+            let name = spelled(target, &model);
+            body.with(&[("model", quoted(name)), stream()], &["name"])
+        }),
+    )
 }
 
 fn create(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
@@ -159,9 +161,11 @@ fn copy(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
     let key = ModelKey::parse(&source)?;
     let targets = asked.targets(Reach::Holders(&key), view)?;
     let plan = Plan::of("copy", &source, "it was copied on", Manner::Whole(""));
-    Ok(plan.asking(Method::POST, Operation::Copy, targets, |target| {
-        body.with(&[("source", quoted(spelled(target, &source)))], &[])
-    }))
+    Ok(
+        plan.asking(Method::POST, Operation::Copy, targets, |target| {
+            body.with(&[("source", quoted(spelled(target, &source)))], &[])
+        }),
+    )
 }
 
 fn delete(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {

@@ -115,7 +115,6 @@ fn bit(operation: Operation) -> u64 {
     1u64 << (operation as u32)
 }
 
-
 impl Api {
     /// Where a call is: behind the preferred extra part, else at its own path, else at the first longer one.
     fn path_at(&self, canonical: &str, extra: &str) -> Option<&str> {

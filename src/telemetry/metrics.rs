@@ -23,7 +23,7 @@ pub struct Metrics {
     pub nodes: Nodes,
     /// `arriero_retries_total` by `reason`: attempts at another node, and those the budget forbade.
     pub retries: IntCounterVec,
-    /// `arriero_management_total` by `operation` and `outcome` (`done`, `partial`, `failed`): jobs at nodes, when they ended.
+    /// `arriero_management_total` by `operation` and `outcome` (`done`, `partial`, `failed`, `left`): changes of nodes.
     pub management: IntCounterVec,
     /// New configurations.
     pub reloads: Reloads,
@@ -102,6 +102,7 @@ impl Metrics {
         let declare = Declare(&registry);
         let info = declare.gauges("build_info", "The running version", &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let managed = "Changes of the nodes' models by how they ended";
         let retries = "Attempts at another node, by reason; budget_exhausted were not made";
         Ok(Metrics {
             requests: Requests::declare(&declare)?,
@@ -127,11 +128,7 @@ impl Metrics {
             nodes: Nodes::declare(&declare)?,
             reloads: Reloads::declare(&declare)?,
             retries: declare.counter("retries_total", retries, &["reason"])?,
-            management: declare.counter(
-                "management_total",
-                "Changes of the nodes' models by how they ended",
-                &["operation", "outcome"],
-            )?,
+            management: declare.counter("management_total", managed, &["operation", "outcome"])?,
             in_flight: declare.gauge("active_requests", "Requests in work")?,
             draining: declare.gauge("draining", "1 from SIGTERM on")?,
             registry: registry.clone(),

@@ -2,9 +2,10 @@
 
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::Poll;
 
 use bytes::Bytes;
-use futures::stream;
+use futures::stream::{self, Stream};
 use multer::{Constraints, Multipart, SizeLimit};
 use tokio::sync::mpsc;
 
@@ -25,6 +26,8 @@ use super::tell;
 
 /// Most bytes of a form around and between its files; more could be a header without an end.
 const FORM_BYTES_MAX: u64 = 1024 * 1024;
+/// Bytes of a form that are read before those that came are used.
+const READ_AHEAD_BYTES: u64 = 256 * 1024;
 /// Events that may wait for a slow client before the work waits, too.
 const EVENTS_MAX: usize = 8;
 
@@ -58,8 +61,20 @@ impl Desk {
         tell_of_file(client, work, told, &targets, ctx).await
     }
 
-    /// Reads the form's file.
+    /// Reads the form to its end.
     async fn receive(&self, client: &mut Client<'_>) -> Result<Named, Fault> {
+        let named = self.read_file(client).await?;
+        let mut behind = 0;
+        while let Some(piece) = client.next_piece(&self.config.server).await? {
+            behind += piece.len() as u64;
+            if FORM_BYTES_MAX < behind {
+                return Err(no_form("too much stands behind its file"));
+            }
+        }
+        Ok(named)
+    }
+
+    async fn read_file(&self, client: &mut Client<'_>) -> Result<Named, Fault> {
         let content_type = client.headers().get(http::header::CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok());
         let boundary = multer::parse_boundary(content_type.unwrap_or_default());
@@ -75,6 +90,7 @@ impl Desk {
             }
             Some((piece, client))
         });
+        let pieces = sparing(pieces, || READ_AHEAD_BYTES < held.load(Ordering::Relaxed));
         let limit = SizeLimit::new().whole_stream(FILE_BYTES_MAX + FORM_BYTES_MAX);
         let limits = Constraints::new().size_limit(limit);
         let mut form = Multipart::with_constraints(Box::pin(pieces), boundary, limits);
@@ -143,6 +159,23 @@ impl Desk {
     }
 }
 
+/// The same stream, but while `is_full` it pauses before each item, so that its reader looks at what it has: multer would read a
+/// quick client's whole upload before it hands out the first byte.
+fn sparing<T>(
+    items: impl Stream<Item = T> + Send,
+    is_full: impl Fn() -> bool + Send,
+) -> impl Stream<Item = T> + Send {
+    let (mut items, mut paused) = (Box::pin(items), false);
+    stream::poll_fn(move |cx| {
+        paused = !paused && is_full();
+        if paused {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        items.as_mut().poll_next(cx)
+    })
+}
+
 /// Drives the work of a file and tells the client of it, as server-sent events.
 ///
 /// # Errors
@@ -175,10 +208,13 @@ pub(super) async fn tell_of_file(
                 events.push(event);
                 None
             }
-            Err(Err(fault)) if !begun => return Err(fault), // nothing was told, so the status still can
             Err(end) => {
                 events.extend(std::iter::from_fn(|| told.try_recv().ok()));
-                Some(end)
+                match end {
+                    // Nothing was told, so the status still can.
+                    Err(fault) if !begun && events.is_empty() => return Err(fault),
+                    end => Some(end),
+                }
             }
         };
         if !begun {

@@ -136,7 +136,12 @@ fn the_query_and_the_index_say_where_to() {
         ("/api/pull/3", Some("node=a"), Err("ambiguous_node")),
     ];
     for (path, query, expected) in cases {
-        let call = recognize(&http::Method::POST, path, &crate::profile::Profiles::new(Vec::new())).unwrap();
+        let call = recognize(
+            &http::Method::POST,
+            path,
+            &crate::profile::Profiles::new(Vec::new()),
+        )
+        .unwrap();
         let aim = Aim::of(&call, query).map_err(|fault| fault.code());
         assert_eq!(aim, expected, "{path} {query:?}");
     }
