@@ -159,7 +159,12 @@ mod tests {
 
     #[test]
     fn the_status_is_the_nodes_own_only_when_all_agree() {
-        let cases: [(&[&str], &[(&str, Option<u16>, &str)], Option<u16>); 6] = [
+        type Case<'a> = (
+            &'a [&'a str],
+            &'a [(&'a str, Option<u16>, &'a str)],
+            Option<u16>,
+        );
+        let cases: [Case<'_>; 6] = [
             (&["a"], &[], None),
             (&[], &[("a", Some(404), "gone")], Some(404)),
             (

@@ -313,83 +313,84 @@ mod tests {
         }
     }
 
+    const CASES: &[(&str, &str, &[&str])] = &[
+        (
+            "/api/pull",
+            r#"{"name":"x","model":"","insecure":true,"stream":false}"#,
+            &[r#"a POST /api/pull {"model":"x","stream":true,"insecure":true}"#],
+        ),
+        ("/api/pull", r#"{"model":"x:cloud"}"#, &["403 cloud_model"]),
+        (
+            "/api/pull",
+            r#"{"model":"a b"}"#,
+            &["400 invalid_model_name"],
+        ),
+        (
+            "/api/pull",
+            r#"{"model":"x","stream":1}"#,
+            &["400 wrong_type"],
+        ),
+        (
+            "/api/pull",
+            r#"{"model":"x","insecure":1}"#,
+            &["400 wrong_type"],
+        ),
+        (
+            "/api/push",
+            r#"{"model":"LLAMA"}"#,
+            &[r#"a POST /api/push {"model":"Llama","stream":true}"#],
+        ),
+        (
+            "/api/create",
+            r#"{"model":"n","from":"llama","parameters":{"x":0.10}}"#,
+            &[
+                r#"a POST /api/create {"model":"n","stream":true,"from":"llama","parameters":{"x":0.10}}"#,
+            ],
+        ),
+        (
+            "/api/create",
+            r#"{"model":"n","from":"x:cloud"}"#,
+            &["403 cloud_model"],
+        ),
+        (
+            "/api/copy",
+            r#"{"source":"llama","destination":"n"}"#,
+            &[
+                r#"a POST /api/copy {"source":"Llama","destination":"n"}"#,
+                r#"b POST /api/copy {"source":"llama","destination":"n"}"#,
+            ],
+        ),
+        (
+            "/api/copy",
+            r#"{"source":"llama"}"#,
+            &["400 field_required"],
+        ),
+        (
+            "/api/copy",
+            r#"{"source":"none","destination":"n"}"#,
+            &["404 model_not_found"],
+        ),
+        (
+            "/api/delete",
+            r#"{"name":"qwen:latest"}"#,
+            &[r#"b DELETE /api/delete {"model":"qwen"}"#],
+        ),
+        (
+            "/api/delete",
+            r#"{"model":"none"}"#,
+            &["404 model_not_found"],
+        ),
+        (
+            "/api/unload",
+            r#"{"model":"llama"}"#,
+            &[r#"a POST /api/generate {"model":"Llama","keep_alive":0,"stream":false}"#],
+        ),
+        ("/api/unload", r#"{"model":"qwen"}"#, &[]),
+    ];
+
     #[test]
     fn each_call_becomes_requests_to_its_nodes() {
-        let cases: &[(&str, &str, &[&str])] = &[
-            (
-                "/api/pull",
-                r#"{"name":"x","model":"","insecure":true,"stream":false}"#,
-                &[r#"a POST /api/pull {"model":"x","stream":true,"insecure":true}"#],
-            ),
-            ("/api/pull", r#"{"model":"x:cloud"}"#, &["403 cloud_model"]),
-            (
-                "/api/pull",
-                r#"{"model":"a b"}"#,
-                &["400 invalid_model_name"],
-            ),
-            (
-                "/api/pull",
-                r#"{"model":"x","stream":1}"#,
-                &["400 wrong_type"],
-            ),
-            (
-                "/api/pull",
-                r#"{"model":"x","insecure":1}"#,
-                &["400 wrong_type"],
-            ),
-            (
-                "/api/push",
-                r#"{"model":"LLAMA"}"#,
-                &[r#"a POST /api/push {"model":"Llama","stream":true}"#],
-            ),
-            (
-                "/api/create",
-                r#"{"model":"n","from":"llama","parameters":{"x":0.10}}"#,
-                &[
-                    r#"a POST /api/create {"model":"n","stream":true,"from":"llama","parameters":{"x":0.10}}"#,
-                ],
-            ),
-            (
-                "/api/create",
-                r#"{"model":"n","from":"x:cloud"}"#,
-                &["403 cloud_model"],
-            ),
-            (
-                "/api/copy",
-                r#"{"source":"llama","destination":"n"}"#,
-                &[
-                    r#"a POST /api/copy {"source":"Llama","destination":"n"}"#,
-                    r#"b POST /api/copy {"source":"llama","destination":"n"}"#,
-                ],
-            ),
-            (
-                "/api/copy",
-                r#"{"source":"llama"}"#,
-                &["400 field_required"],
-            ),
-            (
-                "/api/copy",
-                r#"{"source":"none","destination":"n"}"#,
-                &["404 model_not_found"],
-            ),
-            (
-                "/api/delete",
-                r#"{"name":"qwen:latest"}"#,
-                &[r#"b DELETE /api/delete {"model":"qwen"}"#],
-            ),
-            (
-                "/api/delete",
-                r#"{"model":"none"}"#,
-                &["404 model_not_found"],
-            ),
-            (
-                "/api/unload",
-                r#"{"model":"llama"}"#,
-                &[r#"a POST /api/generate {"model":"Llama","keep_alive":0,"stream":false}"#],
-            ),
-            ("/api/unload", r#"{"model":"qwen"}"#, &[]),
-        ];
-        for (path, body, expected) in cases {
+        for (path, body, expected) in CASES {
             assert_eq!(planned(path, body), *expected, "{path} {body}");
         }
     }

@@ -108,7 +108,11 @@ impl Job {
             biased;
             line = seat.lines.recv() => Next::Lines(match line {
                 Ok(line) => vec![line],
-                Err(_) => self.feed.join().so_far, // it fell behind
+                // It fell behind. What is still kept for it is older than the state that it is told now.
+                Err(_) => {
+                    *seat = self.feed.join();
+                    std::mem::take(&mut seat.so_far)
+                }
             }),
             outcome = self.outcome.clone() => match seat.rest() {
                 lines if lines.is_empty() => Next::End(outcome),

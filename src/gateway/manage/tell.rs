@@ -143,7 +143,6 @@ pub(super) async fn begin(
     ctx: &mut Context,
 ) -> Result<(), Fault> {
     ctx.record.phase = Phase::Stream;
-    ctx.record.first_byte = Some(ctx.elapsed());
     let head = head(200, content_type, nodes, ctx)?;
     client.write_head(head).await
 }

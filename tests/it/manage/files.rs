@@ -151,6 +151,20 @@ async fn what_is_not_allowed_is_not_fetched() {
         assert_eq!(reply.status, status, "{url}: {}", reply.text());
         assert!(reply.text().contains(why), "{url}: {}", reply.text());
     }
+    assert_eq!(
+        herd.served(0).len() + herd.served(1).len(),
+        0,
+        "no node was asked"
+    );
+    assert_eq!(dir.files(), 0, "nothing is left behind");
+    herd.is_idle().await;
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_what_was_meant_reaches_no_node() {
+    let (shop, dir) = (shop().await, Dir::new("wrong"));
+    let herd = over_shop(&shop, &dir.0).await;
+    let at = |path: &str| format!("http://{}{path}", shop.addr);
     let url = at("/listed/tiny.gguf");
     let wrong = download(&herd, &url, &format!(",\"sha256\":\"{}\"", "0".repeat(64))).await;
     let last = events(&wrong.is(200)).pop().expect("an event");
