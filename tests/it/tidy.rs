@@ -8,7 +8,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("model", &["error"]),
     ("glob", &[]),
-    ("profile", &["error", "dialect"]),
+    ("profile", &["error", "glob", "dialect"]),
     ("config", &["error", "model", "glob", "profile"]),
     ("dialect", &["error", "model", "profile"]),
     ("discovery", &[]),
