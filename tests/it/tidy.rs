@@ -8,13 +8,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("model", &["error"]),
     ("glob", &[]),
-    ("profile", &["error", "dialect"]),
+    ("profile", &["error", "glob", "dialect"]),
     ("config", &["error", "model", "glob", "profile"]),
     ("dialect", &["error", "model", "profile"]),
-    ("fleet", &["error", "model", "config", "profile", "dialect"]),
+    (
+        "fleet",
+        &["error", "model", "glob", "config", "profile", "dialect"],
+    ),
     (
         "routing",
-        &["error", "model", "config", "profile", "dialect", "fleet"],
+        &[
+            "error", "model", "glob", "config", "profile", "dialect", "fleet",
+        ],
     ),
     ("admission", &["error", "model"]),
     ("telemetry", &["error", "config", "dialect"]),
