@@ -157,7 +157,7 @@ fn node(mut s: Section, profiles: &Profiles, absent: bool) -> Option<NodeConfig>
     let url = written
         .as_ref()
         .and_then(|set| s.judge(set, None, |text| url::parse(text).map(Some)));
-    if written.is_none() && !absent {
+    if !s.is_written("url") && !absent {
         s.reading.report(
             Problem::new(s.place, "an endpoint has no `url`")
                 .hint("write one, such as `url: http://gpu-1:11434`"),

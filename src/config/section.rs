@@ -5,7 +5,7 @@
 
 mod typed;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use super::keys;
 use super::problem::{Place, Problem};
@@ -70,7 +70,7 @@ impl<'r, 't> Section<'r, 't> {
                 (&[], *at)
             }
         };
-        refuse_twice(reading, entries);
+        reading.refuse_twice(entries);
         let overridable = !path.contains("[]");
         Section {
             reading,
@@ -154,6 +154,13 @@ impl<'r, 't> Section<'r, 't> {
             .iter()
             .find(|entry| entry.key == key)
             .map_or(self.place, |entry| entry.tree.at)
+    }
+
+    /// Whether something stands behind a key, be it right or wrong.
+    pub(super) fn is_written(&self, key: &str) -> bool {
+        let empty = |tree: &Tree| matches!(&tree.value, Value::Scalar(text) if text.is_empty());
+        let written = |entry: &&Entry| entry.key == key && !empty(&entry.tree);
+        self.entries.iter().any(|entry| written(&entry))
     }
 
     pub(super) fn entries(&self) -> &'t [Entry] {
@@ -308,20 +315,5 @@ impl<'r, 't> Section<'r, 't> {
             self.reading
                 .leave_unread(self.path_of(&entry.key), entry.at);
         }
-    }
-}
-
-fn refuse_twice(reading: &Reading, entries: &[Entry]) {
-    let mut first_of: BTreeMap<&str, Place> = BTreeMap::new();
-    for entry in entries {
-        let Some(first) = first_of.insert(&entry.key, entry.at) else {
-            continue;
-        };
-        let line = match first {
-            Place::At { line, .. } => format!(", first in line {line}"),
-            Place::Nowhere => String::new(),
-        };
-        let message = format!("`{}` is written twice{line}", entry.key);
-        reading.report(Problem::new(entry.at, message).hint("remove one of the two"));
     }
 }

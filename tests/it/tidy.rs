@@ -18,7 +18,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "routing",
-        &["error", "model", "config", "profile", "dialect", "fleet"],
+        &[
+            "error", "model", "glob", "config", "profile", "dialect", "fleet",
+        ],
     ),
     ("admission", &["error", "model"]),
     ("telemetry", &["error", "config", "profile", "dialect"]),
