@@ -206,6 +206,7 @@ fn node(place: usize) -> Result<NodeConfig> {
             base_path: String::new(),
         },
         profile: profile.clone(),
+        type_is_found: false,
         priority: 100,
         weight: 1,
         slots: None,

@@ -203,7 +203,9 @@ pub struct NodeConfig {
     pub name: String,
     /// Where it is; taken apart when the configuration was read.
     pub url: NodeUrl,
-    /// What its `type:` says about it.
+    /// Whether its type is found out by asking it (`type: auto`).
+    pub type_is_found: bool,
+    /// What its `type:` says about it; the type that serves nothing until it is found out.
     pub profile: Arc<Profile>,
     /// Higher is preferred.
     pub priority: u32,

@@ -97,6 +97,7 @@ pub(crate) fn node(name: &str, profile: &Arc<Profile>) -> NodeConfig {
             port: 1,
             base_path: String::new(),
         },
+        type_is_found: false,
         profile: profile.clone(),
         priority: 100,
         weight: 1,

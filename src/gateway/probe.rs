@@ -5,6 +5,8 @@ mod models;
 
 mod sources;
 
+mod types;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -105,6 +107,7 @@ impl Watched<'_> {
                     node: node.id,
                     access,
                     wake: Notify::new(),
+                    back: Notify::new(),
                 });
                 let running = self.loops.spawn(watch_node(eye, self.shutdown.clone()));
                 (node.config.clone(), running)
@@ -124,6 +127,7 @@ async fn watch_node(eye: Arc<Eye>, shutdown: ShutdownWatch) {
     tokio::select! {
         () = balancer.run(shutdown, None) => (),
         () = eye.keep_models() => (),
+        () = eye.keep_type() => (),
         _ = stop.wait_for(|stopping| *stopping) => (),
     }
 }
@@ -155,6 +159,8 @@ struct Eye {
     access: Arc<NodeAccess>,
     /// Rings when the node's models should be asked for at once: it has an address, or it came back.
     wake: Notify,
+    /// Rings when the node can be asked what it is: it has an address, or it came back.
+    back: Notify,
 }
 
 /// Resolves the node's name; the last good answer is kept.
@@ -183,6 +189,7 @@ impl ServiceDiscovery for Names {
         };
         if eye.addr() != Some(addr) {
             eye.observe(Observation::Resolved(addr));
+            eye.back.notify_one();
         }
         let backend = Backend::new(&addr.to_string())?;
         Ok((BTreeSet::from([backend]), HashMap::new()))
@@ -273,6 +280,7 @@ impl Eye {
         self.observe(Observation::Probe(result.clone()));
         if !was_up && self.is_up() {
             self.wake.notify_one(); // its models may have changed while it was away
+            self.back.notify_one();
         }
         result
     }
