@@ -32,15 +32,12 @@ impl<'a, H> Candidate<'a, H> {
 
     /// Whether a lease would be granted.
     fn is_free(&self) -> bool {
-        self.node
-            .config
-            .slots
-            .is_none_or(|slots| self.in_flight < slots)
+        self.node.slots().is_none_or(|slots| self.in_flight < slots)
     }
 
     /// Whether it should take more: like [`Self::is_free`], with a soft limit for `auto` nodes.
     fn has_room(&self) -> bool {
-        self.in_flight < self.node.config.slots.unwrap_or(SLOTS_ASSUMED)
+        self.in_flight < self.node.slots().unwrap_or(SLOTS_ASSUMED)
     }
 
     fn priority(&self) -> u32 {
