@@ -53,13 +53,17 @@ mod tests {
     use crate::fleet::fixture::{LIMITS, herd, herd_with};
     use crate::fleet::{NodeId, Observation};
 
-    /// What becomes of the first node when its requests fail: `ejected`, or why not.
+    /// What becomes of the first node when its requests fail: `ejected`, or why not. A fleet is the states and models of its nodes.
     fn fails(fleet: &str, ejected_percent_max: u32) -> &'static str {
         let limits = HealthConfig {
             ejected_percent_max,
             ..LIMITS
         };
-        let herd = herd_with(fleet, limits);
+        let nodes = fleet.split(" | ").enumerate().map(|(at, node)| {
+            let (state, models) = node.split_once(' ').unwrap_or((node, ""));
+            format!("n{at} {state} 0/4 {models}\n")
+        });
+        let herd = herd_with(&nodes.collect::<String>(), limits);
         for _ in 0..LIMITS.unhealthy_threshold {
             let broken = Observation::Traffic(Err("reset".to_owned()));
             herd.fleet.observe(NodeId(0), broken, Instant::now());
@@ -74,73 +78,36 @@ mod tests {
 
     #[test]
     fn a_node_is_ejected_only_where_others_take_over() {
-        let up = "up 0/4 llama";
         for (fleet, percent, expected) in [
-            ("a up 0/4 llama", 100, "last_holder"),
-            ("a up 0/4", 100, "last_holder"),
-            ("a up 0/4\nb up 0/4", 50, "ejected"),
-            ("a up 0/4 llama\nb up 0/4 llama", 50, "ejected"),
-            ("a up 0/4 llama\nb up 0/4 LLAMA:latest", 50, "ejected"),
-            ("a up 0/4 llama\nb up 0/4 qwen", 100, "last_holder"),
+            ("up a", 100, "last_holder"),
+            ("up", 100, "last_holder"),
+            ("up | up", 50, "ejected"),
+            ("up a | up a", 50, "ejected"),
+            ("up a | up A:latest", 50, "ejected"),
+            ("up a | up b", 100, "last_holder"),
             // One model too many.
-            ("a up 0/4 llama qwen\nb up 0/4 llama", 50, "last_holder"),
-            (
-                "a up 0/4 llama qwen\nb up 0/4 llama\nc up 0/4 qwen",
-                50,
-                "ejected",
-            ),
+            ("up a b | up a", 50, "last_holder"),
+            ("up a b | up a | up b", 50, "ejected"),
             // Who has the model but is not in service takes nothing over.
-            (
-                "a up 0/4 llama\nb down 0/4 llama\nc up 0/4 qwen",
-                50,
-                "last_holder",
-            ),
-            (
-                "a up 0/4 llama\nb draining 0/4 llama\nc up 0/4 qwen",
-                50,
-                "last_holder",
-            ),
-            (
-                "a up 0/4 llama\nb refused 0/4 llama\nc up 0/4 qwen",
-                50,
-                "last_holder",
-            ),
-            (
-                "a up 0/4 llama\nb limited 0/4 llama\nc up 0/4 qwen",
-                50,
-                "last_holder",
-            ),
-            ("a up 0/4 llama\nb unknown 0/4 llama", 50, "last_holder"),
-            ("a up 0/4 llama\nb trial 0/4 llama", 50, "ejected"),
-            ("a trial 0/4 llama\nb up 0/4 llama", 50, "ejected"),
+            ("up a | down a | up b", 50, "last_holder"),
+            ("up a | draining a | up b", 50, "last_holder"),
+            ("up a | refused a | up b", 50, "last_holder"),
+            ("up a | limited a | up b", 50, "last_holder"),
+            ("up a | unknown a", 50, "last_holder"),
+            ("up a | trial a", 50, "ejected"),
+            ("trial a | up a", 50, "ejected"),
             // A node that gets no requests takes nothing away.
-            ("a draining 0/4 llama", 0, "ejected"),
+            ("draining a", 0, "ejected"),
             // The share, of which one is always allowed, unless none shall be.
-            (&format!("a {up}\nb {up}\nc {up}"), 10, "ejected"),
-            (&format!("a {up}\nb {up}\nc {up}"), 0, "percent"),
-            (&format!("a {up}\nb ejected 0/4\nc {up}"), 50, "percent"),
-            (&format!("a {up}\nb ejected 0/4\nc {up}"), 67, "ejected"),
-            (
-                &format!("a {up}\nb ejected 0/4\nc {up}\nd {up}"),
-                50,
-                "ejected",
-            ),
+            ("up a | up a | up a", 10, "ejected"),
+            ("up a | up a | up a", 0, "percent"),
+            ("up a | ejected | up a", 50, "percent"),
+            ("up a | ejected | up a", 67, "ejected"),
+            ("up a | ejected | up a | up a", 50, "ejected"),
             // Nodes that are down for another cause are no part of it.
-            (
-                &format!("a {up}\nb ejected 0/4\nc {up}\nd down 0/4"),
-                50,
-                "percent",
-            ),
-            (
-                &format!("a {up}\nb ejected 0/4\nc {up}\nd draining 0/4"),
-                50,
-                "percent",
-            ),
-            (
-                &format!("a {up}\nb down 0/4\nc {up}\nd refused 0/4"),
-                50,
-                "ejected",
-            ),
+            ("up a | ejected | up a | down", 50, "percent"),
+            ("up a | ejected | up a | draining", 50, "percent"),
+            ("up a | down | up a | refused", 50, "ejected"),
         ] {
             assert_eq!(fails(fleet, percent), expected, "{fleet} {percent}%");
         }

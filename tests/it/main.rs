@@ -24,6 +24,8 @@ mod fairness;
 
 mod death;
 
+mod health;
+
 mod admin;
 
 mod dns;

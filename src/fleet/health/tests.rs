@@ -199,7 +199,10 @@ proptest! {
                 _ => machine.rate_limited("429", Some(Duration::from_secs(pause_s)), now, &LIMITS),
             }
             let after = machine.health();
-            owes_trial = (owes_trial || after.cause() == Some(Cause::Traffic)) && !(step == 3 && !before.is_down());
+            let has_passed = step == 3 && !before.is_down();
+            if has_passed || after.cause() == Some(Cause::Traffic) {
+                owes_trial = !has_passed;
+            }
             if let Health::Down { until, .. } = before && !after.is_down() {
                 prop_assert!(step <= 1);
                 prop_assert!(until.is_none_or(|until| until <= now));
