@@ -7,12 +7,12 @@ use crate::config::HealthConfig;
 
 /// Successes under traffic after which an earlier ejection is forgiven.
 pub const CALM_RUN: u32 = 32;
-/// How long a rate-limited node is spared when it does not say.
-const SPARED_DEFAULT: Duration = Duration::from_secs(30);
+/// How long a rate-limited node is left alone when it does not say.
+const PAUSE_DEFAULT: Duration = Duration::from_secs(30);
 /// A node that wants to be asked again at once is not taken at its word.
-const SPARED_MIN: Duration = Duration::from_secs(1);
+const PAUSE_MIN: Duration = Duration::from_secs(1);
 /// A rate-limited node is believed up to so many times `eject_max`: its word may be a mistake, and nobody but us corrects it.
-const SPARED_EJECTIONS_MAX: u32 = 10;
+const PAUSE_EJECTIONS_MAX: u32 = 10;
 
 /// What we believe about a node's health.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -211,11 +211,11 @@ impl Machine {
         now: Instant,
         limits: &HealthConfig,
     ) {
-        let longest = limits.eject_max.saturating_mul(SPARED_EJECTIONS_MAX);
+        let longest = limits.eject_max.saturating_mul(PAUSE_EJECTIONS_MAX);
         let pause = retry_after
-            .unwrap_or(SPARED_DEFAULT)
+            .unwrap_or(PAUSE_DEFAULT)
             .min(longest)
-            .max(SPARED_MIN);
+            .max(PAUSE_MIN);
         self.fall(Cause::RateLimited, why, Some(now + pause), now);
     }
 

@@ -130,8 +130,8 @@ impl Gateway {
         }
     }
 
-    /// Tells the node's health of a failure that speaks against it, or of the pause it asks for. A prompt that kills one runner kills every runner: only the
-    /// first node is blamed for that, or one client could take the fleet down.
+    /// Tells the node's health of a failure that speaks against it, or of the pause it asks for. A prompt that kills one runner kills
+    /// every runner: only the first node is blamed for that, or one client could take the fleet down.
     fn blame(&self, failed: &Failed, route: &Route, is_first: bool) {
         if failed.retry_after.is_some() {
             let seen = Observation::RateLimited {
