@@ -1,9 +1,10 @@
 //! Names of keys: environment variables, keys of later versions, Olla's keys that have another name here, and the nearest known key.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ENV_PREFIX;
 use super::problem::{Place, Problem};
+use super::schema::Form;
 use super::text::nearest;
 
 /// Keys of the design that this version does not have. A path stands for everything below it.
@@ -21,7 +22,6 @@ const LATER: &[&str] = &[
     "auth.bypass_model_access_control",
     "pipelines",
     "shared_state",
-    "profiles",
     "dashboard",
 ];
 
@@ -111,6 +111,50 @@ const OLLA: &[(&str, &str)] = &[
     ),
 ];
 
+/// Keys of Olla's profiles that do nothing, there or here, and what to do about them.
+const PROFILE: &[(&str, &str)] = &[
+    (
+        "features",
+        "remove it: what a node can do is told by `api.paths` and `models.capability_patterns`",
+    ),
+    (
+        "security",
+        "remove it: credentials stand in an endpoint's `auth` and `headers`",
+    ),
+    (
+        "performance",
+        "remove it; `characteristics` and `resources` say how nodes are treated",
+    ),
+    (
+        "deployment",
+        "remove it: how a server is started is not the gateway's business",
+    ),
+    (
+        "olla_integration",
+        "remove it: `api` and `routing` say how the type is reached",
+    ),
+    (
+        "api.metrics_path",
+        "remove it: nodes' own metrics are not read",
+    ),
+    (
+        "api.stats_path",
+        "remove it: nodes' own figures are not read",
+    ),
+    (
+        "api.props_path",
+        "remove it: nodes' own properties are not read",
+    ),
+    (
+        "api.slots_path",
+        "remove it: an endpoint's `slots` says how much a node does at once",
+    ),
+    (
+        "detection.response_headers",
+        "use `detection.headers`, which means the headers of answers",
+    ),
+];
+
 /// The variable that overrides a key: `server.port` is `ARRIERO_SERVER_PORT`.
 pub(super) fn variable(path: &str) -> String {
     format!(
@@ -137,21 +181,52 @@ pub(super) fn is_service_link(name: &str, value: &str) -> bool {
     service || numbered || (address && padded.ends_with("_PORT_"))
 }
 
+/// What to do about a key of Olla's that is not one of ours, as a sentence that begins with `use` or `remove it`.
+pub(super) fn olla(path: &str) -> Option<&'static str> {
+    let found = OLLA.iter().find(|(olla, _)| *olla == path);
+    found.map(|(_, advice)| *advice)
+}
+
+/// Whether a key belongs to the design and not to this version.
+pub(super) fn is_later(path: &str) -> bool {
+    covers(LATER.iter().copied(), path).is_some()
+}
+
 /// What to say about a key nobody reads.
-pub(super) fn unknown(path: &str, place: Place, known: &BTreeSet<String>) -> Problem {
+pub(super) fn unknown(path: &str, place: Place, known: &BTreeMap<String, Form>) -> Problem {
     let shown = path.replace("[]", "");
-    let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
-    if covers(LATER.iter().copied(), path).is_some() {
+    if is_later(path) {
         return Problem::new(place, format!("`{shown}` is not in this version yet"))
             .hint("remove it for now; docs/configuration.md lists the keys of this version");
     }
-    if let Some((_, advice)) = OLLA.iter().find(|(olla, _)| *olla == path) {
+    if let Some(advice) = olla(path) {
         return Problem::new(
             place,
             format!("`{shown}` is a key of Olla that does nothing here"),
         )
-        .hint(*advice);
+        .hint(advice);
     }
+    unlisted(path, place, known)
+}
+
+/// What to say about a key of a profile that nobody reads.
+pub(super) fn unknown_in_profile(
+    path: &str,
+    place: Place,
+    known: &BTreeMap<String, Form>,
+) -> Problem {
+    match PROFILE.iter().find(|(olla, _)| *olla == path) {
+        Some((_, advice)) => Problem::new(
+            place,
+            format!("`{path}` is a key of Olla's profiles that does nothing"),
+        )
+        .hint(*advice),
+        None => unlisted(path, place, known),
+    }
+}
+
+fn unlisted(path: &str, place: Place, known: &BTreeMap<String, Form>) -> Problem {
+    let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
     let message = if section.is_empty() {
         format!("unknown key `{key}`")
     } else {
@@ -162,7 +237,7 @@ pub(super) fn unknown(path: &str, place: Place, known: &BTreeSet<String>) -> Pro
         let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
         (section.to_owned(), key.to_owned())
     };
-    let pairs: Vec<(String, String)> = known.iter().map(|path| split(path)).collect();
+    let pairs: Vec<(String, String)> = known.keys().map(|path| split(path)).collect();
     let siblings: Vec<&str> = pairs
         .iter()
         .filter(|(of, _)| of == section)

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::glob::{GLOB_BYTES_MAX, Glob};
+
 /// Why a text means nothing: the message ends a sentence that began with the text, the hint says what to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wrong {
@@ -206,8 +208,9 @@ fn reference(body: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Stri
     };
     let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        // What stands there may be part of a secret, so the message does not show it.
         return Err(Wrong::new(
-            format!("`{name}` is not the name of a variable"),
+            "what stands in `${…}` is not the name of a variable",
             "write `${VAR}` or `${VAR:-default}`",
         ));
     }
@@ -252,4 +255,14 @@ fn distance(a: &str, b: &str) -> usize {
         rows.push(row);
     }
     rows[a.len()][b.len()]
+}
+
+/// A pattern of names.
+pub(super) fn glob(text: &str) -> Result<Glob, Wrong> {
+    Glob::new(text).ok_or_else(|| {
+        Wrong::new(
+            format!("a pattern has 1 to {GLOB_BYTES_MAX} characters"),
+            "write one such as `llama3*` or `*embed*`",
+        )
+    })
 }

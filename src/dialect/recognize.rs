@@ -1,12 +1,15 @@
 //! Which call a request line is: one table of paths behind a handful of mounts. What is not in it is not forwarded.
 
+mod place;
+
 use std::borrow::Cow;
 
 use http::Method;
 
-use super::{Call, Dialect, Mount, Operation, Serve};
+use self::place::{Place, place};
+use super::{Call, Dialect, Operation, Serve};
 use crate::error::{Fault, Kind};
-use crate::profile;
+use crate::profile::Profiles;
 
 /// How much of a client's path an error text repeats, in characters.
 const SHOWN_CHARS_MAX: usize = 80;
@@ -103,23 +106,21 @@ static ROWS: &[Row] = {
     ]
 };
 
-/// Where a path comes in, and what is left of it.
-struct Place<'a> {
-    mount: Mount,
-    olla: bool,
-    /// The one dialect of a dialect mount; its rows are the only ones there.
-    only: Option<Dialect>,
-    /// `None` where nothing is mounted.
-    rest: Option<Cow<'a, str>>,
+/// Every call that is served, and its path below a mount.
+pub fn calls() -> impl Iterator<Item = (Operation, &'static str)> {
+    ROWS.iter().filter_map(|row| match row.what {
+        What::Serve(operation, _) => Some((operation, row.path)),
+        What::Identity | What::Later => None,
+    })
 }
 
-/// Finds the call of a request line. `path` is the raw path, without its query.
+/// Finds the call of a request line. `path` is the raw path, without its query; `profiles` say which mounts there are.
 ///
 /// # Errors
 /// 404 for a path that is not in the table, 405 for a method that a path does not have, 400 for a malformed digest, 403 and 501 for calls
 /// that are not served.
-pub fn recognize(method: &Method, path: &str) -> Result<Call, Fault> {
-    let place = place(path);
+pub fn recognize(method: &Method, path: &str, profiles: &Profiles) -> Result<Call, Fault> {
+    let place = place(path, profiles);
     let (row, tail) = place
         .rest
         .as_deref()
@@ -158,93 +159,14 @@ pub fn recognize(method: &Method, path: &str) -> Result<Call, Fault> {
 }
 
 /// The dialect in which to answer a path, recognized or not.
-pub fn dialect_of(path: &str) -> Dialect {
-    let place = place(path);
+pub fn dialect_of(path: &str, profiles: &Profiles) -> Dialect {
+    let place = place(path, profiles);
     match place.only {
         Some(dialect) => dialect,
         None if path.contains("/v1/messages") => Dialect::Anthropic,
         None if path.contains("/v1/") || path.ends_with("/v1") => Dialect::OpenAi,
         None => Dialect::Ollama,
     }
-}
-
-fn place(path: &str) -> Place<'_> {
-    // Open WebUI joins its base URL and a path into `//api/tags`; Ollama answers that with a redirect few clients follow.
-    let slashes = path.len() - path.trim_start_matches('/').len();
-    let path = &path[slashes.saturating_sub(1)..];
-    let all = Place {
-        mount: Mount::All,
-        olla: false,
-        only: None,
-        rest: path.starts_with('/').then_some(Cow::Borrowed(path)),
-    };
-    let (head, rest) = split_segment(path);
-    match head {
-        "ollama" => Place {
-            rest: Some(rest.into()),
-            ..all
-        },
-        "openai" => Place {
-            only: Some(Dialect::OpenAi),
-            rest: Some(rest.into()),
-            ..all
-        },
-        "anthropic" => Place {
-            only: Some(Dialect::Anthropic),
-            rest: Some(rest.into()),
-            ..all
-        },
-        "olla" => olla_place(rest),
-        _ => match profile::find(head) {
-            Some(profile) => Place {
-                mount: Mount::Profile(profile.name),
-                rest: Some(rest.into()),
-                ..all
-            },
-            None => all,
-        },
-    }
-}
-
-/// Olla's URLs. There `ollama` means the nodes of that type, and `openai-compatible` all that speak OpenAI's dialect.
-fn olla_place(path: &str) -> Place<'_> {
-    let (head, rest) = split_segment(path);
-    let all = Place {
-        mount: Mount::All,
-        olla: true,
-        only: None,
-        rest: Some(rest.into()),
-    };
-    match head {
-        "proxy" => all,
-        "openai" | "openai-compatible" => Place {
-            only: Some(Dialect::OpenAi),
-            ..all
-        },
-        "anthropic" => Place {
-            only: Some(Dialect::Anthropic),
-            ..all
-        },
-        // Olla's unified listing lies where others have a provider; its entries are OpenAI's with more in them.
-        "models" => Place {
-            only: Some(Dialect::OpenAi),
-            rest: Some(format!("/v1{path}").into()),
-            ..all
-        },
-        _ => match profile::find(head) {
-            Some(profile) => Place {
-                mount: Mount::Profile(profile.name),
-                ..all
-            },
-            None => Place { rest: None, ..all },
-        },
-    }
-}
-
-/// `/a/b/c` → (`a`, `/b/c`).
-fn split_segment(path: &str) -> (&str, &str) {
-    let path = path.strip_prefix('/').unwrap_or("");
-    path.split_at(path.find('/').unwrap_or(path.len()))
 }
 
 /// Whether no server could read this path in two ways: printable ASCII, no `.`, `..` or empty segments, no encoded slash or dot.
@@ -326,7 +248,7 @@ fn call(
         dialect: place.only.unwrap_or(row.dialect),
         operation,
         serve,
-        mount: place.mount,
+        mount: place.mount.clone(),
         olla: place.olla,
         node_index: None,
         node_path: Cow::Borrowed(row.path),
@@ -394,6 +316,3 @@ fn unknown(path: &str) -> Fault {
 fn shown(path: &str) -> String {
     path.chars().take(SHOWN_CHARS_MAX).collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -26,7 +26,7 @@ pub(super) fn tags(nodes: &[Node], index: &Index) -> Bytes {
         let mut entry = Entry::default();
         match teller.config.profile.listing {
             Listing::Ollama => entry.keep(&model.raw, &["urls", "connection_type", "expires_at"]),
-            Listing::OpenAi => imitate(&mut entry, model),
+            Listing::OpenAi | Listing::LmStudio => imitate(&mut entry, model),
         }
         entry.name(&model.name);
         entry.field("urls", &urls(holders.iter().map(|holder| holder.at)));
@@ -73,7 +73,7 @@ pub(super) fn ps(nodes: &[Node]) -> Bytes {
 pub(super) fn version(nodes: &[Node]) -> Bytes {
     let known = |node: &Node| match node.config.profile.listing {
         Listing::Ollama => dotted(node.version.as_deref()?),
-        Listing::OpenAi => None,
+        Listing::OpenAi | Listing::LmStudio => None,
     };
     let up = nodes.iter().filter(|node| node.health.is_up());
     let lowest = up.filter_map(known).min();
@@ -141,7 +141,7 @@ fn imitate(entry: &mut Entry, model: &Installed) {
 fn v1_entry(teller: &Node, model: &Installed, id: &str) -> String {
     let mut entry = Entry::default();
     entry.field("id", &quoted(id));
-    if teller.config.profile.listing == Listing::OpenAi {
+    if teller.config.profile.listing != Listing::Ollama {
         entry.keep(&model.raw, &["id"]);
     }
     entry.default_field("object", "\"model\"");

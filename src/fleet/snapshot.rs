@@ -295,7 +295,7 @@ pub(super) enum Warmth<'a> {
 
 impl Warmth<'_> {
     pub(super) fn of(node: &Node) -> Warmth<'_> {
-        if node.config.profile.listing == Listing::OpenAi {
+        if node.config.profile.listing != Listing::Ollama {
             return Warmth::All;
         }
         let digests = node.loaded.iter().map(|model| model.digest.as_ref());

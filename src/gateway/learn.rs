@@ -47,7 +47,7 @@ impl Gateway {
                 let version = version.and_then(|body| listing::version(&body)).ok();
                 (listing::tags(&list)?, version)
             }
-            Listing::OpenAi => (listing::v1_models(&list)?, None),
+            Listing::OpenAi | Listing::LmStudio => (listing::v1_models(&list)?, None),
         };
         self.observe(node, Observation::Installed { models, version });
         Ok(())

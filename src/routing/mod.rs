@@ -10,6 +10,7 @@ use crate::dialect::{Mount, Operation};
 use crate::error::Fault;
 use crate::fleet::{NodeId, Snapshot};
 use crate::model::ModelKey;
+use crate::profile::Needs;
 
 mod filter;
 mod pick;
@@ -21,8 +22,10 @@ pub struct Ask<'a> {
     pub model: &'a ModelKey,
     /// What is wanted of it; a node's profile must serve that.
     pub operation: Operation,
+    /// What it needs of a node besides the model and the call.
+    pub needs: Needs,
     /// Which nodes the address of the call allows.
-    pub mount: Mount,
+    pub mount: &'a Mount,
     /// The one node the client insists on.
     pub node_index: Option<usize>,
     /// Nodes that failed this request already.
@@ -35,7 +38,7 @@ pub struct HeadAsk<'a> {
     /// What is wanted; a node's profile must serve it.
     pub operation: Operation,
     /// Which nodes the address of the call allows.
-    pub mount: Mount,
+    pub mount: &'a Mount,
     /// The one node the client insists on.
     pub node_index: Option<usize>,
     /// Nodes that failed this request already.
