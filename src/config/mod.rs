@@ -19,6 +19,7 @@ mod raw;
 mod reading;
 mod registry;
 mod schema;
+mod seat;
 mod section;
 #[cfg(test)]
 mod tests;
