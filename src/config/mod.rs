@@ -336,7 +336,8 @@ pub struct HealthConfig {
     pub eject_base: Duration,
     /// Longest ejection; at least `eject_base`.
     pub eject_max: Duration,
-    /// Share of all nodes that may be ejected at the same time, percent, 0 to 100.
+    /// Share of the nodes not down for another cause that may be ejected at the same time, percent, 0 to 100. One may always be, unless
+    /// it is 0.
     pub ejected_percent_max: u32,
 }
 

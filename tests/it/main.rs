@@ -28,6 +28,8 @@ mod fairness;
 
 mod death;
 
+mod health;
+
 mod admin;
 
 mod dns;
