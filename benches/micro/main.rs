@@ -93,7 +93,8 @@ fn routes() -> Result<()> {
     for nodes in [3, 50, 500] {
         let fleet = fleet(nodes, 3)?;
         let view = fleet.view();
-        route(&ask, &view, Balancer::Adaptive, 0).map_err(|none| format!("{none:?}"))?;
+        let now = Instant::now();
+        route(&ask, &view, Balancer::Adaptive, 0, now).map_err(|none| format!("{none:?}"))?;
         let mut seed = 0;
         print(
             &format!("routing::route, {nodes} nodes with the model"),
@@ -104,6 +105,7 @@ fn routes() -> Result<()> {
                     &view,
                     Balancer::Adaptive,
                     seed,
+                    now,
                 )));
             },
         );
@@ -206,6 +208,7 @@ fn node(place: usize) -> Result<NodeConfig> {
             base_path: String::new(),
         },
         profile: profile.clone(),
+        type_is_found: false,
         priority: 100,
         weight: 1,
         slots: None,

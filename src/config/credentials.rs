@@ -185,7 +185,9 @@ fn secret(
             return None;
         }
         (None, None) => {
-            if needed {
+            // A value that could not be expanded has been told already.
+            let told = s.is_written(key) || s.is_written(key_of_file);
+            if needed && !told {
                 report(
                     place,
                     format!("this `auth.type` needs `{key}`"),
@@ -285,6 +287,8 @@ fn client(s: &mut Section) -> Option<ClientCertificate> {
                 key_pem: Secret::new(key_pem?),
             })
         }
+        // What could not be expanded has been told already.
+        _ if s.is_written("cert") && s.is_written("key") => None,
         (Some(one), None) | (None, Some(one)) => {
             let message = "a client certificate needs both `tls.cert` and `tls.key`";
             let hint = "name the PEM file of the certificate and that of its private key";

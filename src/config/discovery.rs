@@ -150,7 +150,7 @@ fn missing(s: &Section, place: Place) {
 fn source(mut s: Section, profiles: &Profiles, absent: bool) -> Option<DnsSource> {
     s.need("name");
     let written = s.text("name");
-    if written.is_none() && !absent {
+    if !s.is_written("name") && !absent {
         let hint = "write one, such as `name: ollama.default.svc.cluster.local`";
         let message = "an item of `discovery.dns` has no `name`";
         s.reading.report(Problem::new(s.place, message).hint(hint));

@@ -176,16 +176,16 @@ impl Import {
         let value = match (&form, &tree.value) {
             (_, Value::Null) => return None,
             (Form::Mapping, Value::Map(entries)) => Written::Map(self.mapping(path, entries)),
-            (Form::Free(_), Value::Map(entries)) => Written::Map(self.free(path, entries)),
+            (Form::Free(values), Value::Map(entries)) => {
+                Written::Map(self.free(path, values, entries))
+            }
             (Form::Items(below), Value::List(items)) => {
                 Written::Items(self.items(path, below, items))
             }
-            (Form::List(_), Value::List(items)) => {
-                match items.iter().map(scalar).collect::<Option<Vec<_>>>() {
-                    Some(items) => Written::List(items.into_iter().map(str::to_owned).collect()),
-                    None => return Some(self.unfit(path, tree)),
-                }
-            }
+            (Form::List(_), Value::List(items)) => match scalars(items) {
+                Some(items) => Written::List(items),
+                None => return Some(self.unfit(path, tree)),
+            },
             (Form::Mapping | Form::Free(_) | Form::Items(_) | Form::List(_), _) => {
                 return Some(self.unfit(path, tree));
             }
@@ -219,33 +219,26 @@ impl Import {
         }
     }
 
-    /// Keys of the operator's choice: headers and aliases.
-    fn free(&mut self, path: &str, entries: &[Entry]) -> Vec<Line> {
+    /// Keys of the operator's choice, headers and aliases, whose values have one form.
+    fn free(&mut self, path: &str, values: &Form, entries: &[Entry]) -> Vec<Line> {
         let mut lines: Vec<Line> = Vec::new();
         let mut seen = BTreeSet::new();
         for entry in entries {
-            let list = match &entry.tree.value {
-                Value::List(items) => items.iter().map(scalar).collect::<Option<Vec<_>>>(),
+            let path = format!("{path}.{}", entry.key);
+            if !seen.insert(&entry.key) {
+                let what = format!("`{}` is written twice; only the first counts", shown(&path));
+                lines.push(self.lose(entry.at, what));
+                continue;
+            }
+            let value = match (values, &entry.tree.value) {
+                (Form::List(_), Value::List(items)) => scalars(items).map(Written::List),
+                (Form::Text, Value::Scalar(text)) => Some(Written::Scalar(text.clone())),
                 _ => None,
             };
-            let value = match (scalar(&entry.tree), list) {
-                (Some(text), _) => Written::Scalar(text.to_owned()),
-                (None, Some(list)) => Written::List(list.into_iter().map(str::to_owned).collect()),
-                (None, None) => {
-                    lines.push(self.unfit(&format!("{path}.{}", entry.key), &entry.tree));
-                    continue;
-                }
-            };
-            if !seen.insert(&entry.key) {
-                let what = format!(
-                    "`{}.{}` is written twice; only the first counts",
-                    shown(path),
-                    entry.key
-                );
-                lines.push(self.lose(entry.at, what));
-            } else {
-                lines.push(Line::new(&entry.key, value));
-            }
+            lines.push(match value {
+                Some(value) => Line::new(&entry.key, value),
+                None => self.unfit(&path, &entry.tree),
+            });
         }
         lines
     }
@@ -346,6 +339,12 @@ fn scalar(tree: &Tree) -> Option<&str> {
         Value::Scalar(text) => Some(text),
         _ => None,
     }
+}
+
+/// All items, if all are single values.
+fn scalars(items: &[Tree]) -> Option<Vec<String>> {
+    let items = items.iter().map(|item| scalar(item).map(str::to_owned));
+    items.collect()
 }
 
 fn shown(path: &str) -> String {

@@ -8,6 +8,7 @@ use super::discovery::Kind;
 use super::problem::{Place, Problem};
 use super::raw::{Tree, Value};
 use super::schema::Form;
+use super::seat::{Seat, hard_limit, priority_of, seat};
 use super::section::Section;
 use super::text::{Wrong, number};
 use super::{Connection, NodeAuth, NodeConfig, NodeUrl, offer, url};
@@ -16,8 +17,6 @@ use crate::profile::{Profile, Profiles};
 /// The path of an item of the list, long or short.
 pub(super) const ENDPOINT: &str = "discovery.static.endpoints[]";
 pub(super) const NODES_MAX: usize = 1000;
-/// Of an endpoint that has none, and whose type says none.
-const PRIORITY: u32 = 100;
 pub(super) const PRIORITY_MAX: u32 = 1_000_000;
 const NAME_BYTES_MAX: usize = 128;
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -151,39 +150,6 @@ fn plain(fixed: &Section, url: NodeUrl, profiles: &Profiles) -> Option<NodeConfi
     template(&mut nothing, url, true, profiles)
 }
 
-fn priority_of(profile: &Profile) -> u32 {
-    profile.characteristics.priority.unwrap_or(PRIORITY)
-}
-
-/// What `slots: auto` is where the operator limited the type.
-fn hard_limit(profile: &Profile) -> Option<u32> {
-    let limit = profile.characteristics.max_concurrent;
-    limit.filter(|limit| limit.hard).map(|limit| limit.requests)
-}
-
-/// A node's URL without the part that its type's paths have themselves, and its type with that part preferred.
-struct Seat {
-    profile: Arc<Profile>,
-    url: NodeUrl,
-    /// What was cut off: paths that the operator writes are meant behind it.
-    extra: String,
-}
-
-fn seat(profile: &Arc<Profile>, mut url: NodeUrl) -> Seat {
-    let (root, extra) = profile.split_base(&url.base_path);
-    let (root, extra) = (root.to_owned(), extra.to_owned());
-    let profile = match extra.is_empty() {
-        true => profile.clone(),
-        false => Arc::new(profile.preferring(&extra)),
-    };
-    url.base_path = root;
-    Seat {
-        profile,
-        url,
-        extra,
-    }
-}
-
 /// One node; none when it is disabled or has no URL to send to. `absent` reads only to learn the keys.
 fn node(mut s: Section, profiles: &Profiles, absent: bool) -> Option<NodeConfig> {
     s.need("url");
@@ -191,7 +157,7 @@ fn node(mut s: Section, profiles: &Profiles, absent: bool) -> Option<NodeConfig>
     let url = written
         .as_ref()
         .and_then(|set| s.judge(set, None, |text| url::parse(text).map(Some)));
-    if written.is_none() && !absent {
+    if !s.is_written("url") && !absent {
         s.reading.report(
             Problem::new(s.place, "an endpoint has no `url`")
                 .hint("write one, such as `url: http://gpu-1:11434`"),
@@ -257,6 +223,7 @@ pub(super) fn template(
         check_timeout,
         health_path: below(health_path, &profile.api().health_path),
         model_path: below(model_path, &profile.api().model_path),
+        type_is_found: profile.is_auto(),
         profile,
         headers: headers(s),
         auth,
@@ -268,32 +235,6 @@ pub(super) fn template(
         connection: s.word("connection_type", Connection::Local, CONNECTIONS),
         preserve_path: true,
     })
-}
-
-impl NodeConfig {
-    /// The same node, now that its type is known. What the operator wrote stays.
-    #[must_use]
-    pub fn of_type(&self, found: &Arc<Profile>) -> NodeConfig {
-        let Seat {
-            profile,
-            url,
-            extra,
-        } = seat(found, self.url.clone());
-        let before = self.profile.api();
-        let path = |written: &str, usual: &str, own: &str| match written == usual {
-            true => own.to_owned(),
-            false => format!("{extra}{written}"),
-        };
-        let api = profile.api();
-        NodeConfig {
-            url,
-            slots: self.slots.or_else(|| hard_limit(&profile)),
-            health_path: path(&self.health_path, &before.health_path, &api.health_path),
-            model_path: path(&self.model_path, &before.model_path, &api.model_path),
-            profile: profile.clone(),
-            ..self.clone()
-        }
-    }
 }
 
 const CONNECTIONS: &[(&str, Connection)] = &[

@@ -1,10 +1,11 @@
 //! What all sections of one reading share: where values come from, which keys and variables are known, what is wrong.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::keys;
 use super::problem::{ConfigError, Place, Problem};
+use super::raw::Entry;
 use super::schema::{Form, Known};
 use super::text::{self, Wrong};
 use super::{ENV_PREFIX, Sources};
@@ -97,6 +98,22 @@ impl<'s> Reading<'s> {
             }
         }
         (self.problems.into_inner(), self.known.into_inner())
+    }
+
+    /// Reports every key of a mapping that was written before in it.
+    pub(super) fn refuse_twice(&self, entries: &[Entry]) {
+        let mut first_of: BTreeMap<&str, Place> = BTreeMap::new();
+        for entry in entries {
+            let Some(first) = first_of.insert(&entry.key, entry.at) else {
+                continue;
+            };
+            let line = match first {
+                Place::At { line, .. } => format!(", first in line {line}"),
+                Place::Nowhere => String::new(),
+            };
+            let message = format!("`{}` is written twice{line}", entry.key);
+            self.report(Problem::new(entry.at, message).hint("remove one of the two"));
+        }
     }
 
     /// A scalar's text with its variables put in.

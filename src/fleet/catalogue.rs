@@ -8,7 +8,6 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
-use crate::fleet::health::Health;
 use crate::fleet::listing::{Fields, Installed, Loaded};
 use crate::fleet::snapshot::{Holder, Index, Node};
 use crate::profile::Listing;
@@ -76,7 +75,7 @@ pub(super) fn version(nodes: &[Node]) -> Bytes {
         Listing::Ollama => dotted(node.version.as_deref()?),
         Listing::OpenAi | Listing::LmStudio => None,
     };
-    let up = nodes.iter().filter(|node| node.health == Health::Up);
+    let up = nodes.iter().filter(|node| node.health.is_up());
     let lowest = up.filter_map(known).min();
     let lowest = lowest.or_else(|| nodes.iter().filter_map(known).min());
     let parts = lowest.unwrap_or_else(|| vec![0, 0, 0]);

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
@@ -19,7 +19,12 @@ use snapshot::{Counters, Warmth};
 pub use snapshot::{Holder, Node, Snapshot};
 
 mod health;
-pub use health::{CALM_RUN, Health, Machine};
+pub use health::{CALM_RUN, Cause, Health, Machine, Spared};
+
+mod bounds;
+
+mod state;
+pub use state::State;
 
 pub mod listing;
 pub use listing::{Installed, Loaded};
@@ -40,6 +45,15 @@ pub enum Observation {
     Probe(Result<(), String>),
     /// A request ended; the error says what the node did wrong. A client's mistake is a success of the node.
     Traffic(Result<(), String>),
+    /// A probe or a listing was answered 401 or 403; the text says so and what to correct.
+    Refused(String),
+    /// Anything was answered 429.
+    RateLimited {
+        /// For people.
+        why: String,
+        /// How long the node wants to be left alone; `None` when it did not say.
+        retry_after: Option<Duration>,
+    },
     /// The models on its disk; a version of `None` leaves the known one.
     Installed {
         /// The whole listing: what is not in it is gone.
@@ -152,11 +166,11 @@ impl Fleet {
         true
     }
 
-    /// Takes one of the node's slots, or says no: it is full, draining, or gone. `auto` nodes are never full.
+    /// Takes one of the node's slots, or says no: it is full, draining, or gone. `auto` nodes are full only while on trial.
     pub fn try_lease(&self, node: NodeId) -> Option<Lease> {
         let view = self.snapshot.load();
         let node = view.node(node).filter(|node| !node.draining)?;
-        let max = node.config.slots.unwrap_or(u32::MAX);
+        let max = node.slots().unwrap_or(u32::MAX);
         let taken = |in_flight: u32| (in_flight < max).then(|| in_flight + 1);
         let counters = &node.counters;
         counters
@@ -179,14 +193,17 @@ impl Fleet {
         &self.freed
     }
 
+    /// Whether a success of the node would change nothing, be it because it has left.
+    pub fn is_steady(&self, node: NodeId) -> bool {
+        let view = self.snapshot.load();
+        let steady = |node: &Node| node.counters.steady.load(Ordering::Relaxed);
+        view.node(node).is_none_or(steady)
+    }
+
     /// Learns something about a node. Locks briefly, except for the common case: a success of a node that is well.
     pub fn observe(&self, node: NodeId, seen: Observation, now: Instant) {
-        if matches!(seen, Observation::Traffic(Ok(()))) {
-            let view = self.snapshot.load();
-            let steady = |node: &Node| node.counters.steady.load(Ordering::Relaxed);
-            if view.node(node).is_none_or(steady) {
-                return;
-            }
+        if matches!(seen, Observation::Traffic(Ok(()))) && self.is_steady(node) {
+            return;
         }
         let mut writer = self.write();
         let current = self.snapshot.load_full();
@@ -205,7 +222,15 @@ impl Fleet {
             }
             Observation::Traffic(result) => {
                 let result = result.as_ref().copied().map_err(String::as_str);
-                machine.served(result, now, health);
+                machine.served(result, now, health, || bounds::spare(&current, at, health));
+                with_health(&current, at, machine)
+            }
+            Observation::Refused(why) => {
+                machine.refused(&why, now);
+                with_health(&current, at, machine)
+            }
+            Observation::RateLimited { why, retry_after } => {
+                machine.rate_limited(&why, retry_after, now, health);
                 with_health(&current, at, machine)
             }
             Observation::Installed { models, version } => {
@@ -252,6 +277,7 @@ impl Writer {
             config,
             addr: None,
             health: Health::Unknown,
+            spared: None,
             draining: false,
             version: None,
             installed: None,
@@ -262,13 +288,15 @@ impl Writer {
 }
 
 fn with_health(current: &Snapshot, at: usize, machine: &Machine) -> Option<Snapshot> {
-    if current.nodes[at].health == *machine.health() {
+    let before = &current.nodes[at];
+    if before.health == *machine.health() && before.spared == machine.spared() {
         return None;
     }
     let mut nodes = current.nodes.clone();
     let node = &mut nodes[at];
     node.health = machine.health().clone();
-    if matches!(node.health, Health::Down { .. }) && !node.loaded.is_empty() {
+    node.spared = machine.spared();
+    if node.health.is_down() && !node.loaded.is_empty() {
         node.loaded = Arc::default();
         return Some(current.with_other_models(nodes));
     }

@@ -10,8 +10,9 @@ use bytes::Bytes;
 use crate::config::NodeConfig;
 use crate::fleet::NodeId;
 use crate::fleet::catalogue;
-use crate::fleet::health::Health;
+use crate::fleet::health::{Health, Spared};
 use crate::fleet::listing::{Installed, Loaded};
+use crate::fleet::state::State;
 use crate::model::ModelKey;
 use crate::profile::Listing;
 
@@ -39,6 +40,8 @@ pub struct Node {
     pub addr: Option<SocketAddr>,
     /// Decides whether it is routed to.
     pub health: Health,
+    /// Why it is in service although its requests fail; `None` when they do not.
+    pub spared: Option<Spared>,
     /// Whether the operator has taken it out of service; it is still probed.
     pub draining: bool,
     /// As the node wrote it, such as `0.33.0-rc2`.
@@ -100,6 +103,22 @@ impl Node {
     /// Whether new requests may be sent to it now, as far as its own state goes; slots are another matter.
     pub fn is_open(&self) -> bool {
         self.health.is_up() && !self.draining
+    }
+
+    /// Why it is, or is not, in service.
+    pub fn state(&self) -> State {
+        if self.draining {
+            return State::Draining;
+        }
+        self.health.state()
+    }
+
+    /// Requests it may have at once: one while on trial, else what the configuration says; `None` is no limit.
+    pub fn slots(&self) -> Option<u32> {
+        match self.health {
+            Health::Trial => Some(1),
+            _ => self.config.slots,
+        }
     }
 
     /// Whether the node has told its models.

@@ -131,6 +131,7 @@ impl Gateway {
             .draining
             .set(i64::from(self.lifecycle.is_draining()));
         metrics.nodes.loaded.reset();
+        metrics.nodes.state.reset();
         for node in &view.nodes {
             let name = node.config.name.as_str();
             metrics
@@ -143,6 +144,8 @@ impl Gateway {
                 .health
                 .with_label_values(&[name])
                 .set(i64::from(node.health.is_up()));
+            let state = node.state().as_str();
+            metrics.nodes.state.with_label_values(&[name, state]).set(1);
             for model in node.loaded.iter() {
                 metrics
                     .nodes

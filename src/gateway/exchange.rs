@@ -134,9 +134,16 @@ impl Gateway {
         }
     }
 
-    /// Tells the node's health of a failure that speaks against it. A prompt that kills one runner kills every runner: only the
-    /// first node is blamed for that, or one client could take the fleet down.
+    /// Tells the node's health of a failure that speaks against it, or of the pause it asks for. A prompt that kills one runner kills
+    /// every runner: only the first node is blamed for that, or one client could take the fleet down.
     fn blame(&self, failed: &Failed, route: &Route, is_first: bool) {
+        if failed.retry_after.is_some() {
+            let seen = Observation::RateLimited {
+                why: "it answered a request with 429".to_owned(),
+                retry_after: failed.retry_after,
+            };
+            self.observe(route.node, seen);
+        }
         if failed.blames_node && (is_first || failed.reason != "runner_failed") {
             let why = failed.fault.message.clone();
             self.observe(route.node, Observation::Traffic(Err(why)));

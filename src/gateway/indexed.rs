@@ -10,12 +10,12 @@ use crate::fleet::{Lease, NodeId, Observation, listing};
 use crate::routing::{self, HeadAsk, HeadRoute, NoRoute};
 use crate::telemetry::record::{EndBy, Phase};
 
-use super::Gateway;
 use super::client::{Client, broken, insert};
 use super::fetch::{FetchLimits, Fetched};
 use super::head;
 use super::proxy::Context;
 use super::relay::ServedBy;
+use super::{Gateway, now};
 
 impl Gateway {
     /// Fetches what the node says and passes it on.
@@ -68,7 +68,8 @@ impl Gateway {
             tried: &[],
         };
         let balancer = ctx.config.proxy.balancer;
-        let route = routing::route_head(&ask, &self.fleet.view(), balancer, self.next_seed());
+        let route =
+            routing::route_head(&ask, &self.fleet.view(), balancer, self.next_seed(), now());
         let route = route.map_err(|none| match none {
             NoRoute::Refused(fault) => fault,
             NoRoute::Full => busy(),
@@ -85,6 +86,13 @@ impl Gateway {
         name: &str,
     ) -> Result<Fetched, Fault> {
         match fetched {
+            Ok(fetched) if fetched.status == 401 => {
+                let message = format!(
+                    "node `{name}` does not accept our key; correct its `auth` in the configuration"
+                );
+                self.observe(node, Observation::Traffic(Err(message.clone())));
+                Err(Fault::new(Kind::NodeFailed, message))
+            }
             Ok(fetched) => {
                 self.observe(node, Observation::Traffic(Ok(())));
                 Ok(fetched)

@@ -13,10 +13,10 @@ use crate::fleet::{Lease, NodeId};
 use crate::model::ModelKey;
 use crate::routing::{self, Ask, NoRoute, Route};
 
-use super::Gateway;
 use super::client::Client;
 use super::credentials::NodeAccess;
 use super::proxy::Context;
+use super::{Gateway, now};
 
 /// Lost races for a slot before a request queues.
 const LOOKS_MAX: usize = 8;
@@ -163,11 +163,12 @@ impl Gateway {
         // the slot, and another look may find another; a few such losses in a row mean that there is none.
         for _ in 0..LOOKS_MAX {
             let view = self.fleet.view();
-            let route = match routing::route(ask, &view, config.proxy.balancer, self.next_seed()) {
-                Ok(route) => route,
-                Err(NoRoute::Full) => return Ok(None),
-                Err(NoRoute::Refused(fault)) => return Err(fault),
-            };
+            let route =
+                match routing::route(ask, &view, config.proxy.balancer, self.next_seed(), now()) {
+                    Ok(route) => route,
+                    Err(NoRoute::Full) => return Ok(None),
+                    Err(NoRoute::Refused(fault)) => return Err(fault),
+                };
             let is_next = self.waiting.with(|queue| match place {
                 Some((line, ticket)) => queue.is_next(line, Some(ticket)),
                 None => queue.is_empty() || queue.is_next(&Line::of(ask), None),

@@ -48,8 +48,14 @@ impl Failure {
         }
     }
 
-    /// A node's refusal. `body` is what it said, `{"error":"…"}` or anything else.
+    /// A node's refusal. `body` is what it said, `{"error":"…"}` or anything else. A 401 is about the gateway's key, or the node's
+    /// own at a registry: to the client it is a node that failed.
     pub fn answered(node: &str, status: u16, body: &[u8]) -> Failure {
+        if status == 401 {
+            let said = error_text(body).unwrap_or_default();
+            let why = format!("it is not let in (401 {said}); correct the endpoint's `auth`");
+            return Failure::new(node, why);
+        }
         let text = error_text(body).unwrap_or_else(|| {
             let text = String::from_utf8_lossy(body);
             format!("it answered {status} {}", text.trim())
@@ -205,6 +211,13 @@ mod tests {
             "pull of `x` failed on gpu-2, gpu-5: full; and on gpu-4: dead; it is on gpu-1, gpu-3; gpu-6 was skipped: it is down"
         );
         assert_eq!(outcome.label(), "partial");
+    }
+
+    #[test]
+    fn a_key_that_is_refused_is_not_the_clients() {
+        let failure = Failure::answered("n", 401, br#"{"error":"unauthorized"}"#);
+        assert_eq!(failure.status, None);
+        assert!(failure.why.contains("unauthorized") && failure.why.contains("`auth`"));
     }
 
     #[test]

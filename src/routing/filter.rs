@@ -1,8 +1,10 @@
 //! Which nodes may serve a request, or the fault that says why none may.
 
+use std::time::{Duration, Instant};
+
 use crate::dialect::{Mount, Operation};
 use crate::error::{Fault, Kind};
-use crate::fleet::{Health, Holder, Node, Snapshot};
+use crate::fleet::{Health, Holder, Node, Snapshot, State};
 use crate::profile::Needs;
 use crate::routing::pick::Candidate;
 use crate::routing::{Ask, HeadAsk};
@@ -14,6 +16,7 @@ const NAMED_MAX: usize = 3;
 pub(super) fn holders<'a>(
     ask: &Ask<'_>,
     view: &'a Snapshot,
+    now: Instant,
 ) -> Result<Vec<Candidate<'a, &'a Holder>>, Fault> {
     asked_node(ask.node_index, view)?;
     let holders = view.holders(ask.model).unwrap_or_default();
@@ -25,7 +28,7 @@ pub(super) fn holders<'a>(
         .collect();
     let what = format!("model \"{}\"", ask.model.as_str());
     if holding.is_empty() {
-        return Err(unknown(&what, ask, view));
+        return Err(unknown(&what, ask, view, now));
     }
     let mut able = holding.clone();
     able.retain(|it| can_serve(it.node, ask.operation, ask.needs));
@@ -33,13 +36,14 @@ pub(super) fn holders<'a>(
         return Err(untranslated(&what, &holding, ask.operation));
     }
     able.retain(|it| !ask.tried.contains(&it.node.id));
-    healthy(able, &what, &holding)
+    healthy(able, &what, &holding, now)
 }
 
 /// The nodes that may serve a request that names no model; never empty.
 pub(super) fn nodes<'a>(
     ask: &HeadAsk<'_>,
     view: &'a Snapshot,
+    now: Instant,
 ) -> Result<Vec<Candidate<'a, ()>>, Fault> {
     asked_node(ask.node_index, view)?;
     let meant: Vec<_> = meant(view, ask.mount, ask.node_index)
@@ -52,7 +56,7 @@ pub(super) fn nodes<'a>(
         return Err(Fault::refused(501, "not_implemented", message));
     }
     able.retain(|it| !ask.tried.contains(&it.node.id));
-    healthy(able, "this call", &meant)
+    healthy(able, "this call", &meant, now)
 }
 
 fn asked_node(node_index: Option<usize>, view: &Snapshot) -> Result<(), Fault> {
@@ -99,10 +103,12 @@ fn healthy<'a, H: Copy>(
     untried: Vec<Candidate<'a, H>>,
     what: &str,
     all: &[Candidate<'a, H>],
+    now: Instant,
 ) -> Result<Vec<Candidate<'a, H>>, Fault> {
-    for health in [Health::Up, Health::Unknown] {
+    let is_unproven = |node: &Node| node.state() == State::Unknown;
+    for serves in [Node::is_open, is_unproven] {
         let mut fit = untried.clone();
-        fit.retain(|it| it.node.health == health && !it.node.draining);
+        fit.retain(|it| serves(it.node));
         if !fit.is_empty() {
             return Ok(fit);
         }
@@ -112,18 +118,20 @@ fn healthy<'a, H: Copy>(
         let names = names(all.iter().map(|it| it.node));
         return Err(unavailable(
             &down,
+            now,
             format!("every node for {what} was tried and failed ({names}); try again later"),
         ));
     }
     let reasons = some(down.iter().map(|node| state(node)));
     Err(unavailable(
         &down,
+        now,
         format!("no healthy node for {what} ({reasons}); try again when it is back"),
     ))
 }
 
 /// 404, unless a node that has not told its models yet may turn out to have it.
-fn unknown(what: &str, ask: &Ask<'_>, view: &Snapshot) -> Fault {
+fn unknown(what: &str, ask: &Ask<'_>, view: &Snapshot, now: Instant) -> Fault {
     let meant: Vec<&Node> = meant(view, ask.mount, ask.node_index).collect();
     let silent: Vec<&Node> = meant
         .iter()
@@ -135,13 +143,13 @@ fn unknown(what: &str, ask: &Ask<'_>, view: &Snapshot) -> Fault {
         .any(|node| !matches!(node.health, Health::Down { .. }));
     if view.nodes.is_empty() {
         let message = format!("{what} is on no node: none is known yet; try again in a moment");
-        return unavailable(&silent, message);
+        return unavailable(&silent, now, message);
     }
     if !silent.is_empty() && (awaited || silent.len() == meant.len()) {
         let reasons = some(silent.iter().map(|node| state(node)));
         let message =
             format!("{what} is on no node heard so far ({reasons}); try again in a moment");
-        return unavailable(&silent, message);
+        return unavailable(&silent, now, message);
     }
     Fault::new(Kind::UnknownModel, format!("{what} not found"))
 }
@@ -201,23 +209,40 @@ fn counterparts(operation: Operation) -> &'static [(Operation, &'static str)] {
     }
 }
 
-/// 503; the next probe may change it, so that is when to come back.
-fn unavailable(nodes: &[&Node], message: String) -> Fault {
-    let soonest_s = nodes
-        .iter()
-        .map(|node| node.config.check_interval.as_secs())
-        .min();
-    let retry_after_s = u32::try_from(soonest_s.unwrap_or(1).max(1)).unwrap_or(u32::MAX);
+/// 503, with the moment when the first of the nodes may be back.
+fn unavailable(nodes: &[&Node], now: Instant, message: String) -> Fault {
+    let soonest = nodes.iter().map(|node| back_in(node, now)).min();
+    // Rounded up: who comes back a moment too early is refused once more.
+    let soonest_s = soonest.map_or(1, |pause| pause.as_millis().div_ceil(1000).max(1));
+    let retry_after_s = u32::try_from(soonest_s).unwrap_or(u32::MAX);
     Fault::new(Kind::Unavailable { retry_after_s }, message)
+}
+
+/// What is left of the time it stays out; else the next probe may bring it back.
+fn back_in(node: &Node, now: Instant) -> Duration {
+    let left = match node.health {
+        Health::Down { until, .. } => until.and_then(|until| until.checked_duration_since(now)),
+        _ => None,
+    };
+    left.unwrap_or(node.config.check_interval)
 }
 
 /// Why a node cannot be asked.
 fn state(node: &Node) -> String {
     let name = &node.config.name;
+    let is = match node.state() {
+        State::Draining => return format!("{name} is draining"),
+        State::Unknown | State::Healthy | State::Trial => {
+            return format!("{name} has not told its models yet");
+        }
+        State::Offline => "down",
+        State::Ejected => "ejected",
+        State::ConfigError => "misconfigured",
+        State::RateLimited => "rate limited",
+    };
     match &node.health {
-        _ if node.draining => format!("{name} is draining"),
-        Health::Down { why, .. } => format!("{name} is down: {why}"),
-        Health::Unknown | Health::Up => format!("{name} has not told its models yet"),
+        Health::Down { why, .. } => format!("{name} is {is}: {why}"),
+        _ => format!("{name} is {is}"),
     }
 }
 

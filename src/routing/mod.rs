@@ -3,6 +3,7 @@
 //! A route is advice from a snapshot and may be wrong by a moment; `Fleet::try_lease` may not.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::config::Balancer;
 use crate::dialect::{Mount, Operation};
@@ -109,7 +110,8 @@ pub enum NoRoute {
     Refused(Fault),
 }
 
-/// Names the node for a request. `seed` is a counter for `round-robin`, any number for the others.
+/// Names the node for a request. `seed` is a counter for `round-robin`, any number for the others; `now` only tells a refused client
+/// when to come back.
 ///
 /// # Errors
 /// [`NoRoute::Full`] when every node that could serve it is full; else a fault: 404 when no node has the model, 501 when those that
@@ -119,8 +121,9 @@ pub fn route(
     view: &Snapshot,
     balancer: Balancer,
     seed: u64,
+    now: Instant,
 ) -> Result<Route, NoRoute> {
-    let candidates = filter::holders(ask, view).map_err(NoRoute::Refused)?;
+    let candidates = filter::holders(ask, view, now).map_err(NoRoute::Refused)?;
     let (chosen, reason) = pick::pick(&candidates, balancer, seed).ok_or(NoRoute::Full)?;
     Ok(Route {
         node: chosen.node.id,
@@ -139,8 +142,9 @@ pub fn route_head(
     view: &Snapshot,
     balancer: Balancer,
     seed: u64,
+    now: Instant,
 ) -> Result<HeadRoute, NoRoute> {
-    let candidates = filter::nodes(ask, view).map_err(NoRoute::Refused)?;
+    let candidates = filter::nodes(ask, view, now).map_err(NoRoute::Refused)?;
     let (chosen, reason) = pick::pick(&candidates, balancer, seed).ok_or(NoRoute::Full)?;
     let reason = match reason {
         Reason::Warm | Reason::Cold => Reason::Priority,

@@ -32,17 +32,14 @@ impl<'a, H> Candidate<'a, H> {
 
     /// Whether a lease would be granted.
     fn is_free(&self) -> bool {
-        self.node
-            .config
-            .slots
-            .is_none_or(|slots| self.in_flight < slots)
+        self.node.slots().is_none_or(|slots| self.in_flight < slots)
     }
 
     /// Whether it should take more: like [`Self::is_free`], with a soft limit for `auto` nodes.
     fn has_room(&self) -> bool {
         let of_type = self.node.config.profile.characteristics.max_concurrent;
         let assumed = of_type.map_or(SLOTS_ASSUMED, |limit| limit.requests);
-        self.in_flight < self.node.config.slots.unwrap_or(assumed)
+        self.in_flight < self.node.slots().unwrap_or(assumed)
     }
 
     fn priority(&self) -> u32 {

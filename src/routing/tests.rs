@@ -1,11 +1,12 @@
 //! The table of decisions (`tests/golden/routing/table.txt`) and the laws that hold for every fleet.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::fleet::Health;
+use crate::fleet::State;
 use crate::fleet::fixture::{Herd, herd, operation};
 
 const TABLE: &str = include_str!("../../tests/golden/routing/table.txt");
@@ -74,7 +75,8 @@ fn decide(herd: &Herd, question: &str) -> String {
             node_index,
             tried,
         };
-        route_head(&ask, &view, balancer, seed).map(|route| (route.node, route.reason))
+        route_head(&ask, &view, balancer, seed, Instant::now())
+            .map(|route| (route.node, route.reason))
     } else {
         let model = &ModelKey::parse(model).unwrap();
         let ask = Ask {
@@ -85,7 +87,7 @@ fn decide(herd: &Herd, question: &str) -> String {
             node_index,
             tried,
         };
-        route(&ask, &view, balancer, seed).map(|route| (route.node, route.reason))
+        route(&ask, &view, balancer, seed, Instant::now()).map(|route| (route.node, route.reason))
     };
     match decision {
         Ok((node, reason)) => format!("{} ({})", view.nodes[node.0].config.name, reason.as_str()),
@@ -106,13 +108,19 @@ fn the_nodes_own_spelling_is_what_it_will_be_asked_for() {
         node_index: None,
         tried: &[],
     };
-    let route = route(&ask, &herd.fleet.view(), Balancer::Adaptive, 0).unwrap();
+    let route = route(
+        &ask,
+        &herd.fleet.view(),
+        Balancer::Adaptive,
+        0,
+        Instant::now(),
+    )
+    .unwrap();
     assert_eq!(&*route.spelled, "LLaMA:latest");
 }
 
 #[test]
 fn a_refusal_says_when_to_come_back() {
-    let herd = herd("gpu1 down 0/4 llama");
     let model = &ModelKey::parse("llama").unwrap();
     let ask = Ask {
         model,
@@ -122,24 +130,47 @@ fn a_refusal_says_when_to_come_back() {
         node_index: None,
         tried: &[],
     };
-    let refused = route(&ask, &herd.fleet.view(), Balancer::Adaptive, 0).unwrap_err();
-    let NoRoute::Refused(fault) = refused else {
-        panic!("{refused:?}")
-    };
-    assert_eq!(
-        fault.kind,
-        crate::error::Kind::Unavailable { retry_after_s: 5 }
-    );
+    for (fleet, later_s, expected) in [
+        // The next probe, which every `check_interval` of 5 s brings.
+        ("a down 0/4 llama", 0, 5),
+        ("a refused 0/4 llama", 0, 5),
+        // The end of the time it stays out, and after that the next probe.
+        ("a limited 0/4 llama", 0, 30),
+        ("a limited 0/4 llama", 28, 2),
+        ("a limited 0/4 llama", 31, 5),
+        ("a ejected 0/4 llama", 3, 2),
+        // Whichever is back first.
+        ("a limited 0/4 llama\nb down 0/4 llama", 0, 5),
+        ("a limited 0/4 llama\nb down 0/4 llama", 28, 2),
+        // Another node's models do not matter.
+        ("a limited 0/4 llama\nb down 0/4 qwen", 0, 30),
+    ] {
+        let view = herd(fleet).fleet.view();
+        let now = Instant::now() + Duration::from_secs(later_s);
+        let refused = route(&ask, &view, Balancer::Adaptive, 0, now).unwrap_err();
+        let NoRoute::Refused(fault) = refused else {
+            panic!("{refused:?}")
+        };
+        let retry_after_s = expected;
+        assert_eq!(
+            fault.kind,
+            crate::error::Kind::Unavailable { retry_after_s },
+            "{fleet} {later_s}"
+        );
+    }
 }
 
 /// A node as text: any health, any load, with or without the model.
 fn any_node() -> impl Strategy<Value = String> {
-    let health = prop::sample::select(vec!["up", "up", "down", "ejected", "unknown"]);
+    let health = prop::sample::select(vec![
+        "up", "up", "trial", "down", "ejected", "unknown", "refused", "limited", "draining",
+    ]);
     let slots = (0_u32..6, prop::option::of(1_u32..6));
     let model = prop::sample::select(vec!["llama", "llama*", "llama*", "qwen"]);
     (health, slots, 1_u32..4, 1_u32..4, model).prop_map(
         |(health, (taken, slots), priority, weight, model)| {
-            let taken = slots.map_or(taken, |slots| taken.min(slots));
+            let slots_now = if health == "trial" { Some(1) } else { slots };
+            let taken = slots_now.map_or(taken, |slots| taken.min(slots));
             let slots = slots.map_or("auto".to_owned(), |slots| slots.to_string());
             format!("{health} {taken}/{slots} p{priority} w{weight} {model}")
         },
@@ -161,17 +192,20 @@ proptest! {
         let model = &ModelKey::parse("llama").unwrap();
         let ask = Ask { model, operation: Operation::Chat, needs: Needs::default(), mount: &Mount::All, node_index: None, tried: &tried };
         let has_model = |node: &&crate::fleet::Node| node.models().iter().any(|it| it.key == *model);
-        let is_free = |node: &&crate::fleet::Node| node.config.slots.is_none_or(|slots| node.in_flight() < slots);
-        match route(&ask, &view, balancer.1, seed) {
+        let is_free = |node: &&crate::fleet::Node| match node.state() {
+            State::Trial => node.in_flight() == 0,
+            _ => node.config.slots.is_none_or(|slots| node.in_flight() < slots),
+        };
+        match route(&ask, &view, balancer.1, seed, Instant::now()) {
             Ok(route) => {
                 let node = &view.nodes[route.node.0];
                 prop_assert!(has_model(&node) && is_free(&node) && !tried.contains(&node.id));
-                prop_assert!(matches!(node.health, Health::Up | Health::Unknown));
+                prop_assert!(matches!(node.state(), State::Healthy | State::Trial | State::Unknown));
                 prop_assert!(herd.fleet.try_lease(node.id).is_some());
             }
             Err(_) => {
                 let could = view.nodes.iter().filter(has_model).filter(is_free);
-                let mut could = could.filter(|node| node.health == Health::Up && !tried.contains(&node.id));
+                let mut could = could.filter(|node| matches!(node.state(), State::Healthy | State::Trial) && !tried.contains(&node.id));
                 prop_assert!(could.next().is_none());
             }
         }
@@ -189,7 +223,7 @@ proptest! {
         let cycle = u64::from(weights.iter().sum::<u32>());
         let mut shares = HashMap::<usize, u32>::new();
         for seed in start * cycle..(start + 1) * cycle {
-            *shares.entry(route(&ask, &view, Balancer::RoundRobin, seed).unwrap().node.0).or_default() += 1;
+            *shares.entry(route(&ask, &view, Balancer::RoundRobin, seed, Instant::now()).unwrap().node.0).or_default() += 1;
         }
         let shares: Vec<u32> = (0..weights.len()).map(|at| shares[&at]).collect();
         prop_assert_eq!(shares, weights);

@@ -78,8 +78,12 @@ pub struct Nodes {
     pub errors: IntCounterVec,
     /// `arriero_upstream_inflight` by `node`: slots taken by this gateway.
     pub in_flight: IntGaugeVec,
-    /// `arriero_upstream_health` by `node`: 1 up, 0 down or unknown.
+    /// `arriero_upstream_health` by `node`: 1 up or on trial, 0 down or unknown.
     pub health: IntGaugeVec,
+    /// `arriero_upstream_state` by `node` and `state`: 1 for the state it is in.
+    pub state: IntGaugeVec,
+    /// `arriero_ejections_refused_total` by `reason`: failed requests that should have ejected their node and must not.
+    pub ejections_refused: IntCounterVec,
     /// `arriero_upstream_model_loaded` by `node` and `model`: 1 while it is in memory.
     pub loaded: IntGaugeVec,
 }
@@ -300,6 +304,16 @@ impl Nodes {
                 &["node"],
             )?,
             health: declare.gauges("upstream_health", "1 up, 0 down or unknown", &["node"])?,
+            state: declare.gauges(
+                "upstream_state",
+                "1 for the state each node is in",
+                &["node", "state"],
+            )?,
+            ejections_refused: declare.counter(
+                "ejections_refused_total",
+                "Failures that would have ejected a node that must stay",
+                &["reason"],
+            )?,
             loaded: declare.gauges("upstream_model_loaded", loaded, &["node", "model"])?,
         })
     }

@@ -30,6 +30,8 @@ mod fairness;
 
 mod death;
 
+mod health;
+
 mod admin;
 
 mod dns;
