@@ -42,7 +42,8 @@ impl Gateway {
         };
         let fetched = {
             let path = access.profile.place(call.operation, &call.node_path);
-            let fetching = pin!(self.fetch(route.node, &access, &path, limits));
+            let id = Some(ctx.record.request_id.as_str());
+            let fetching = pin!(self.fetch_for(route.node, &access, &path, limits, id));
             client.unless_gone(fetching).await?
         };
         drop(lease);

@@ -32,12 +32,12 @@ impl Desk {
             let looking = pin!(self.all_have(&call.node_path, targets));
             client.unless_gone(looking).await?
         };
-        if let Some(fault) = outcome.fault(&words("the search for", call)) {
-            return Err(fault);
-        }
         if !all {
             let message = format!("blob {} is not on every node", shown(call));
             return Err(Fault::refused(404, "blob_not_found", message));
+        }
+        if let Some(fault) = outcome.fault(&words("the search for", call)) {
+            return Err(fault);
         }
         answer(client, told(200, &nodes, &outcome), ctx).await
     }
