@@ -211,7 +211,7 @@ impl Ask<'_> {
     /// Runner options and keep_alive exist in the native dialect only.
     fn wish(&self, body: &Value, model: &Model) -> Read<Wish> {
         let mut wish = Wish {
-            key: model.key.clone(),
+            model: model.clone(),
             options: RunnerOptions::default(),
             keep_alive: None,
         };
@@ -233,6 +233,9 @@ impl Ask<'_> {
                 "chat"
             };
             return Err(self.late(400, &format!("{} does not support {what}", quote(asked))));
+        }
+        if let Some(sentence) = self.beyond(body, asked, model) {
+            return Err(self.late(400, &sentence));
         }
         if let Some(act) = self.load_request(body, asked, &wish) {
             return Ok(act);
