@@ -37,6 +37,8 @@ enum Command {
         /// The file; default: as for `serve`.
         file: Option<PathBuf>,
     },
+    /// Print the JSON Schema of the configuration file, for editors and checks.
+    Schema,
     /// Three simulated nodes and a gateway in one process, nothing else needed.
     Demo(DemoArgs),
     /// One simulated node, for trying things out.
@@ -87,6 +89,7 @@ fn main() -> ExitCode {
         Command::Serve => serve(cli.config),
         Command::Check { file } => load(file.or(cli.config).as_deref())
             .and_then(|reading| print(&config::describe(&reading.config))),
+        Command::Schema => print(&config::schema()),
         Command::Demo(args) => run_demo(&args),
         Command::DemoNode(args) => run_demo_node(&args),
     };

@@ -1,6 +1,5 @@
 //! From what was written to what it means: every key, every default and every cross-check.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use super::problem::{ConfigError, Place, Problem};
 use super::raw;
 use super::reading::Reading;
 use super::registry;
+use super::schema::{Form, Known};
 use super::section::Section;
 use super::text::{Wrong, number};
 use super::{
@@ -30,8 +30,8 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     load_with_keys(sources).map(|(config, _)| config)
 }
 
-/// As `load`, and the paths of all keys of this version.
-pub(super) fn load_with_keys(sources: &Sources) -> Result<(Config, BTreeSet<String>), ConfigError> {
+/// As `load`, and all keys of this version.
+pub(super) fn load_with_keys(sources: &Sources) -> Result<(Config, Known), ConfigError> {
     let text = sources.file.map_or("", |(_, text)| text);
     let tree = raw::parse(text).map_err(|problem| {
         // An overlong file is refused before its lines are counted for an excerpt.
@@ -218,6 +218,8 @@ fn proxy(mut s: Section) -> Proxy {
 }
 
 fn retry(mut s: Section) -> Retry {
+    let status = Form::Number(502, 400..=599, None);
+    s.learn("on_status", Form::List(Box::new(status)));
     let on_status = match s.scalars("on_status") {
         None => vec![502, 503, 504, 429],
         Some(statuses) => statuses
@@ -240,6 +242,7 @@ fn retry(mut s: Section) -> Retry {
 
 /// A gateway that asks for no key must not listen where strangers are, unless that is said aloud.
 fn open_to_all(mut auth: Section, server: &Server, host: Place) {
+    auth.learn("mode", Form::word("none", ["none"]));
     auth.parse("mode", (), |text| match text {
         "none" => Ok(()),
         "keys" | "jwt" | "keys+jwt" => Err(Wrong::new(

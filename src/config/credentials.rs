@@ -4,6 +4,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::problem::{Place, Problem};
 use super::raw::{Tree, Value};
+use super::schema::Form;
 use super::section::{Section, Set};
 use super::text::{Wrong, word};
 use super::{ClientCertificate, NodeAuth, NodeTls, Secret};
@@ -25,6 +26,7 @@ const OWN_HEADERS: &[&str] = &[
 
 pub(super) fn headers(s: &mut Section) -> Vec<(String, Secret<String>)> {
     // The names are free, so what stands below `headers` is no key of ours.
+    s.learn("headers", Form::Free(Box::new(Form::Text)));
     let tree: Option<&Tree> = s.tree("headers");
     let section = Section::new(s.reading, &s.path_of("headers"), tree);
     let mut out = Vec::new();
@@ -98,6 +100,10 @@ const AUTH_TYPES: &[(&str, AuthType)] = &[
 const AUTH_TYPES_LATER: &[&str] = &["session", "oauth2", "azure_ad", "openwebui"];
 
 pub(super) fn auth(mut s: Section) -> NodeAuth {
+    s.learn(
+        "type",
+        Form::word("none", AUTH_TYPES.iter().map(|(word, _)| *word)),
+    );
     let kind = s.parse("type", AuthType::None, |text| {
         if AUTH_TYPES_LATER.contains(&text) {
             return Err(Wrong::new(
@@ -250,8 +256,13 @@ pub(super) fn tls(mut s: Section, uses_tls: bool) -> NodeTls {
         || tls.client.is_some();
     if !uses_tls && set {
         s.reading.report(
-            Problem::new(s.place, "`tls` is set and the URL begins with `http://`")
-                .hint("write `https://`, or remove `tls`"),
+            Problem::new(
+                s.place,
+                "`tls` is set and the node is not spoken to over TLS",
+            )
+            .hint(
+                "begin the URL with `https://` (a DNS name takes `scheme: https`), or remove `tls`",
+            ),
         );
     }
     s.close();

@@ -4,10 +4,13 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::problem::{Place, Problem};
+use super::schema::Form;
 use super::section::Section;
 use super::text::Wrong;
 use super::{HealthConfig, ModelDiscovery, NodeConfig, NodeUrl, node};
 
+/// The path of an item of `dns`.
+const SOURCE: &str = "discovery.dns[]";
 const SOURCES_MAX: usize = 64;
 /// RFC 1035, section 2.3.4, as a name is written.
 const NAME_BYTES_MAX: usize = 253;
@@ -69,6 +72,7 @@ pub(super) struct Discovery {
 
 /// Reads `discovery`, and the top level's `endpoints`, which is short for `discovery.static.endpoints`.
 pub(super) fn discovery(root: &mut Section) -> Discovery {
+    root.learn("endpoints", Form::Items(node::ENDPOINT));
     let short = root.list("endpoints");
     let mut s = root.section("discovery");
     let kind = s.word("type", Kind::Static, KINDS);
@@ -95,9 +99,10 @@ pub(super) fn discovery(root: &mut Section) -> Discovery {
 
 fn sources(s: &mut Section, kind: Kind) -> Vec<DnsSource> {
     let at = s.place_of("type");
+    s.learn("dns", Form::Items(SOURCE));
     let Some((items, place)) = s.list("dns") else {
         // Reading an absent item makes the keys known, for hints and the documentation's test.
-        source(Section::new(s.reading, "discovery.dns[]", None), true);
+        source(Section::new(s.reading, SOURCE, None), true);
         if kind != Kind::Static {
             missing(s, at);
         }
@@ -117,7 +122,7 @@ fn sources(s: &mut Section, kind: Kind) -> Vec<DnsSource> {
     }
     let mut out: Vec<DnsSource> = Vec::new();
     for item in items.iter().take(SOURCES_MAX) {
-        let section = Section::new(s.reading, "discovery.dns[]", Some(item));
+        let section = Section::new(s.reading, SOURCE, Some(item));
         let Some(found) = source(section, false) else {
             continue;
         };
@@ -142,6 +147,7 @@ fn missing(s: &Section, place: Place) {
 
 /// One DNS name; none without a legal name. `absent` reads only to learn the keys.
 fn source(mut s: Section, absent: bool) -> Option<DnsSource> {
+    s.need("name");
     let written = s.text("name");
     if written.is_none() && !absent {
         let hint = "write one, such as `name: ollama.default.svc.cluster.local`";
@@ -149,6 +155,7 @@ fn source(mut s: Section, absent: bool) -> Option<DnsSource> {
         s.reading.report(Problem::new(s.place, message).hint(hint));
     }
     let name = written.and_then(|set| s.judge(&set, None, |text| dns_name(text).map(Some)));
+    s.learn("port", Form::Number(OLLAMA_PORT.into(), 1..=65_535, None));
     let port = s.parse("port", OLLAMA_PORT, node_port);
     let interval = s.duration("interval", Duration::from_secs(5));
     let server = s.parse("server", None, |text| dns_server(text).map(Some));
@@ -163,7 +170,9 @@ fn source(mut s: Section, absent: bool) -> Option<DnsSource> {
     s.close();
     let (name, mut template) = (name?, template?);
     if tls {
-        template.tls.server_name.get_or_insert_with(|| name.clone());
+        // No certificate carries the dot that ends a full name.
+        let bare = name.strip_suffix('.').unwrap_or(&name);
+        template.tls.server_name.get_or_insert(bare.to_owned());
     }
     Some(DnsSource {
         name,

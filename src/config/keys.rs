@@ -1,9 +1,10 @@
 //! Names of keys: environment variables, keys of later versions, Olla's keys that have another name here, and the nearest known key.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ENV_PREFIX;
 use super::problem::{Place, Problem};
+use super::schema::Form;
 use super::text::nearest;
 
 /// Keys of the design that this version does not have. A path stands for everything below it.
@@ -138,7 +139,7 @@ pub(super) fn is_service_link(name: &str, value: &str) -> bool {
 }
 
 /// What to say about a key nobody reads.
-pub(super) fn unknown(path: &str, place: Place, known: &BTreeSet<String>) -> Problem {
+pub(super) fn unknown(path: &str, place: Place, known: &BTreeMap<String, Form>) -> Problem {
     let shown = path.replace("[]", "");
     let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
     if covers(LATER.iter().copied(), path).is_some() {
@@ -162,7 +163,7 @@ pub(super) fn unknown(path: &str, place: Place, known: &BTreeSet<String>) -> Pro
         let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
         (section.to_owned(), key.to_owned())
     };
-    let pairs: Vec<(String, String)> = known.iter().map(|path| split(path)).collect();
+    let pairs: Vec<(String, String)> = known.keys().map(|path| split(path)).collect();
     let siblings: Vec<&str> = pairs
         .iter()
         .filter(|(of, _)| of == section)

@@ -4,6 +4,7 @@
 //! Pure: the file's text, the environment and the reading of key files come in through `Sources`.
 
 mod check;
+mod comments;
 mod credentials;
 mod describe;
 mod discovery;
@@ -15,6 +16,7 @@ mod problem;
 mod raw;
 mod reading;
 mod registry;
+mod schema;
 mod section;
 #[cfg(test)]
 mod tests;
@@ -31,6 +33,7 @@ pub use discovery::DnsSource;
 pub use management::{DefaultTarget, Management};
 pub use problem::ConfigError;
 pub use registry::{Alias, Fallback, Registry, Strategy};
+pub use schema::schema;
 
 use crate::glob::Filter;
 use crate::profile::Profile;

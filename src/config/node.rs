@@ -6,13 +6,14 @@ use super::credentials::{auth, headers, tls};
 use super::discovery::Kind;
 use super::problem::{Place, Problem};
 use super::raw::{Tree, Value};
+use super::schema::Form;
 use super::section::Section;
 use super::text::{Wrong, number};
 use super::{Connection, NodeConfig, NodeUrl, offer, url};
 use crate::profile::{self, PROFILES, Profile};
 
 /// The path of an item of the list, long or short.
-const ENDPOINT: &str = "discovery.static.endpoints[]";
+pub(super) const ENDPOINT: &str = "discovery.static.endpoints[]";
 const NODES_MAX: usize = 1000;
 const NAME_BYTES_MAX: usize = 128;
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -70,6 +71,7 @@ pub(super) fn nodes<'t>(
 }
 
 fn one_of<'t>(fixed: &mut Section<'_, 't>, short: Listed<'t>) -> Listed<'t> {
+    fixed.learn("endpoints", Form::Items(ENDPOINT));
     let long = fixed.list("endpoints");
     if let (Some(_), Some((_, place))) = (&long, &short) {
         let message = "`endpoints` and `discovery.static.endpoints` are both set";
@@ -145,6 +147,7 @@ fn plain(fixed: &Section, url: NodeUrl) -> Option<NodeConfig> {
 
 /// One node; none when it is disabled or has no URL to send to. `absent` reads only to learn the keys.
 fn node(mut s: Section, absent: bool) -> Option<NodeConfig> {
+    s.need("url");
     let written = s.text("url");
     let url = written
         .as_ref()
@@ -184,6 +187,7 @@ pub(super) fn template(s: &mut Section, mut url: NodeUrl, uses_tls: bool) -> Opt
     let ollama = profile::find("ollama")?;
     let profile = s.parse("type", ollama, node_type);
     let (check_interval, check_timeout) = check_times(s);
+    s.learn("slots", Form::Number(1, 1..=10_000, Some("auto")));
     if url.base_path.is_empty() {
         profile.base_path().clone_into(&mut url.base_path);
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use super::keys;
 use super::problem::{Place, Problem};
+use super::schema::{Form, Known};
 use super::text::{self, Wrong};
 use super::{ENV_PREFIX, Sources};
 
@@ -12,8 +13,8 @@ use super::{ENV_PREFIX, Sources};
 pub(super) struct Reading<'s> {
     pub(super) sources: &'s Sources<'s>,
     problems: RefCell<Vec<Problem>>,
-    /// Full paths of all keys read so far, such as `proxy.retry.max_attempts`.
-    known: RefCell<BTreeSet<String>>,
+    /// All keys read so far, and what their values may look like.
+    known: RefCell<Known>,
     /// Environment variables that mean something here.
     variables: RefCell<BTreeSet<String>>,
     /// Keys written that nobody read: judged at the end, when all known keys are known.
@@ -39,8 +40,13 @@ impl<'s> Reading<'s> {
         self.report(Problem::new(place, format!("{subject}: {}", wrong.message)).hint(wrong.hint));
     }
 
-    pub(super) fn make_known(&self, path: String) {
-        self.known.borrow_mut().insert(path);
+    /// Of several forms told for a key the first counts: the typed readers tell theirs before they read the text.
+    pub(super) fn make_known(&self, path: String, form: Form) {
+        self.known.borrow_mut().forms.entry(path).or_insert(form);
+    }
+
+    pub(super) fn make_needed(&self, path: String) {
+        self.known.borrow_mut().needed.insert(path);
     }
 
     pub(super) fn leave_unread(&self, path: String, place: Place) {
@@ -54,9 +60,9 @@ impl<'s> Reading<'s> {
     }
 
     /// All mistakes and all known keys, in order. Judges what nobody read.
-    pub(super) fn finish(self) -> (Vec<Problem>, BTreeSet<String>) {
+    pub(super) fn finish(self) -> (Vec<Problem>, Known) {
         for (path, place) in self.unread.take() {
-            let problem = keys::unknown(&path, place, &self.known.borrow());
+            let problem = keys::unknown(&path, place, &self.known.borrow().forms);
             self.report(problem);
         }
         for name in &self.sources.env_names {

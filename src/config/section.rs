@@ -10,6 +10,7 @@ use super::keys;
 use super::problem::{Place, Problem};
 use super::raw::{Entry, Tree, Value};
 use super::reading::Reading;
+use super::schema::Form;
 use super::text::{self, Wrong, number, word};
 
 /// A text that was set, and where.
@@ -88,10 +89,21 @@ impl<'r, 't> Section<'r, 't> {
         }
     }
 
+    /// Tells what a key's value may look like, for the schema. To be called before the key is read; what is read as a
+    /// flag, a number and the like tells so itself.
+    pub(super) fn learn(&self, key: &str, form: Form) {
+        self.reading.make_known(self.path_of(key), form);
+    }
+
+    /// Tells that a key has no default.
+    pub(super) fn need(&self, key: &str) {
+        self.reading.make_needed(self.path_of(key));
+    }
+
     /// The value as written, none where the key is absent. Makes the key known.
     pub(super) fn tree(&mut self, key: &'static str) -> Option<&'t Tree> {
         self.read.insert(key);
-        self.reading.make_known(self.path_of(key));
+        self.learn(key, Form::Any);
         self.entries
             .iter()
             .find(|entry| entry.key == key)
@@ -99,6 +111,7 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     pub(super) fn section(&mut self, key: &'static str) -> Section<'r, 't> {
+        self.learn(key, Form::Mapping);
         let tree = self.tree(key);
         Section::new(self.reading, &self.path_of(key), tree)
     }
@@ -118,6 +131,7 @@ impl<'r, 't> Section<'r, 't> {
     /// A single value: the environment's word before the file's.
     pub(super) fn scalar(&mut self, key: &'static str) -> Option<Set> {
         let path = self.path_of(key);
+        self.learn(key, Form::Text);
         let tree = self.tree(key);
         if self.overridable {
             let name = keys::variable(&path);
@@ -193,6 +207,7 @@ impl<'r, 't> Section<'r, 't> {
 
     /// A duration above zero.
     pub(super) fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
+        self.learn(key, Form::Duration(default));
         self.parse(key, default, |text| match text::duration(text)? {
             Duration::ZERO => Err(Wrong::new(
                 "0 would end everything at once, and no limit at all is not offered",
@@ -207,6 +222,7 @@ impl<'r, 't> Section<'r, 't> {
 
     /// A duration for which 0 means the default, since Olla's files write `0s` there.
     pub(super) fn duration_or_zero(&mut self, key: &'static str, default: Duration) -> Duration {
+        self.learn(key, Form::Duration(default));
         self.parse(key, default, |text| match text::duration(text)? {
             Duration::ZERO => Ok(default),
             duration => Ok(duration),
@@ -219,6 +235,7 @@ impl<'r, 't> Section<'r, 't> {
         default: usize,
         range: std::ops::RangeInclusive<usize>,
     ) -> usize {
+        self.learn(key, Form::Size(default, range.clone()));
         self.parse(key, default, |text| {
             let bytes = text::size(text)?;
             if range.contains(&bytes) {
@@ -241,6 +258,7 @@ impl<'r, 't> Section<'r, 't> {
         default: u32,
         range: std::ops::RangeInclusive<u32>,
     ) -> u32 {
+        self.learn(key, Form::Number(default, range.clone(), None));
         self.parse(key, default, |text| number(text, &range))
     }
 
@@ -254,6 +272,7 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     pub(super) fn port(&mut self, key: &'static str, default: u16) -> u16 {
+        self.learn(key, Form::Number(default.into(), 0..=65_535, None));
         self.parse(key, default, |text| {
             text.parse().map_err(|_| {
                 Wrong::new(
@@ -265,6 +284,7 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
+        self.learn(key, Form::Flag(default));
         self.parse(key, default, |text| match text {
             "true" => Ok(true),
             "false" => Ok(false),
@@ -276,12 +296,18 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     /// One word of a table.
-    pub(super) fn word<T: Copy>(
+    pub(super) fn word<T: Copy + PartialEq>(
         &mut self,
         key: &'static str,
         default: T,
         words: &[(&str, T)],
     ) -> T {
+        let standard = words.iter().find(|(_, value)| *value == default);
+        let standard = standard.map_or("", |(word, _)| word);
+        self.learn(
+            key,
+            Form::word(standard, words.iter().map(|(word, _)| *word)),
+        );
         self.parse(key, default, |text| word(text, words))
     }
 
@@ -293,6 +319,7 @@ impl<'r, 't> Section<'r, 't> {
     /// The items of a list, with the list's place. Not overridable by environment.
     pub(super) fn list(&mut self, key: &'static str) -> Option<(&'t [Tree], Place)> {
         let path = self.path_of(key);
+        self.learn(key, Form::List(Box::new(Form::Any)));
         let tree = self.tree(key)?;
         match &tree.value {
             Value::List(items) => Some((items, tree.at)),
@@ -301,7 +328,11 @@ impl<'r, 't> Section<'r, 't> {
                 self.reading.report(
                     Problem::new(
                         tree.at,
-                        format!("`{path}` must be a list, and this is {}", other.noun()),
+                        format!(
+                            "`{}` must be a list, and this is {}",
+                            path.replace("[]", ""),
+                            other.noun()
+                        ),
                     )
                     .hint("write `[a, b]`, or one `- item` per line"),
                 );
@@ -312,7 +343,8 @@ impl<'r, 't> Section<'r, 't> {
 
     /// A list of single values.
     pub(super) fn scalars(&mut self, key: &'static str) -> Option<Vec<Set>> {
-        let subject = format!("`{}`", self.path_of(key));
+        let subject = format!("`{}`", self.path_of(key).replace("[]", ""));
+        self.learn(key, Form::List(Box::new(Form::Text)));
         let (items, _) = self.list(key)?;
         let mut out = Vec::new();
         for item in items {

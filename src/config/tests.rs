@@ -8,7 +8,9 @@ use std::time::Duration;
 use super::*;
 
 mod files;
+mod fleet;
 mod properties;
+mod schema;
 
 /// Environment and key files of one case.
 #[derive(Default)]
