@@ -5,7 +5,9 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use arriero::config::{Balancer, Connection, HealthConfig, NodeAuth, NodeConfig, NodeTls, NodeUrl};
+use arriero::config::{
+    Balancer, Connection, Fallback, HealthConfig, NodeAuth, NodeConfig, NodeTls, NodeUrl,
+};
 use arriero::dialect::facts::facts;
 use arriero::dialect::meter::Meter;
 use arriero::dialect::recognize::recognize;
@@ -14,7 +16,7 @@ use arriero::fleet::{Fleet, NodeId, Observation, listing};
 use arriero::glob::Filter;
 use arriero::model::ModelKey;
 use arriero::profile;
-use arriero::routing::{Ask, route};
+use arriero::routing::{Ask, Wanted, route};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -82,11 +84,12 @@ fn bodies() -> Result<()> {
 fn routes() -> Result<()> {
     let model = ModelKey::parse("model-1")?;
     let ask = Ask {
-        model: &model,
+        wanted: Wanted::new("model-1", &model, &[]),
         operation: Operation::Chat,
         mount: Mount::All,
         node_index: None,
         tried: &[],
+        fallback: Fallback::None,
     };
     for nodes in [3, 50, 500] {
         let fleet = fleet(nodes, 3)?;

@@ -28,7 +28,7 @@ pub(super) struct Waiting(Mutex<Queue<Line>>);
 /// Requests that the same nodes could serve wait in one line.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Line {
-    model: ModelKey,
+    models: Box<[ModelKey]>,
     operation: Operation,
     mount: Mount,
     node_index: Option<usize>,
@@ -38,7 +38,7 @@ struct Line {
 impl Line {
     fn of(ask: &Ask<'_>) -> Line {
         Line {
-            model: ask.model.clone(),
+            models: ask.wanted.models().into(),
             operation: ask.operation,
             mount: ask.mount,
             node_index: ask.node_index,

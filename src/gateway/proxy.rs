@@ -21,7 +21,7 @@ use super::{Gateway, guard, now};
 
 /// What belongs to one request. Dropping it tells the request's story, so every way out tells it exactly once.
 pub struct Context {
-    gateway: Arc<Gateway>,
+    pub(super) gateway: Arc<Gateway>,
     /// What was in force when the request came; a reload meanwhile does not change its rules.
     pub(super) config: Arc<Config>,
     pub(super) record: Record,

@@ -25,6 +25,8 @@ pub struct Metrics {
     pub retries: IntCounterVec,
     /// New configurations.
     pub reloads: Reloads,
+    /// `arriero_discovery_refreshes_total` by `result`: what asking the nodes again did for requests whose model nobody had.
+    pub refreshes: IntCounterVec,
     /// `arriero_active_requests`: requests in work, the waiting included.
     pub in_flight: IntGauge,
     /// `arriero_draining`: 1 from SIGTERM on, else 0.
@@ -125,6 +127,11 @@ impl Metrics {
             nodes: Nodes::declare(&declare)?,
             reloads: Reloads::declare(&declare)?,
             retries: declare.counter("retries_total", retries, &["reason"])?,
+            refreshes: declare.counter(
+                "discovery_refreshes_total",
+                "Misses that made the nodes be asked for their models",
+                &["result"],
+            )?,
             in_flight: declare.gauge("active_requests", "Requests in work")?,
             draining: declare.gauge("draining", "1 from SIGTERM on")?,
             registry: registry.clone(),
