@@ -95,6 +95,14 @@ fn decide(herd: &Herd, question: &str) -> String {
             (route.node, route.reason, other_name)
         })
     };
+    written(&view, decision)
+}
+
+/// A decision with the name that the node is asked for where it is another than the asked one.
+fn written(
+    view: &Snapshot,
+    decision: Result<(NodeId, Reason, Option<Arc<str>>), NoRoute>,
+) -> String {
     match decision {
         Ok((node, reason, other_name)) => {
             let other_name = other_name.map_or(String::new(), |name| format!(" as {name}"));
