@@ -289,8 +289,9 @@ impl Context {
     }
 
     fn routed(&mut self, node: &str, route: &Route, asked: &Asked) {
-        if let Some(place) = route.place.filter(|_| route.is_renamed) {
-            let model = asked.wanted(&self.config).models().get(place);
+        let wanted = asked.wanted(&self.config);
+        if let Some(place) = route.place.filter(|_| wanted.is_alias()) {
+            let model = wanted.models().get(place);
             self.record.model_label = model.map(|key| key.as_str().to_owned());
         }
         self.record.attempts += 1;

@@ -17,7 +17,7 @@ use crate::config::{Fallback, Registry, Strategy};
 use crate::dialect::Mount;
 use crate::error::{Fault, Kind};
 use crate::fleet::{Node, NodeId};
-use crate::routing::{self, Ask, Lack};
+use crate::routing::{self, Ask, Lack, OllaWords};
 
 use super::Gateway;
 use super::client::Client;
@@ -101,12 +101,22 @@ impl Gateway {
             let ask = asked.ask(tried, &config, registry.admitted());
             placed = Box::pin(self.place(client, &ask, ctx)).await;
         }
-        placed.map_err(|fault| match fault.kind {
-            Kind::UnknownModel if ask.is_plain() => {
-                unknown_model(&asked.facts.model, &self.fleet.view())
-            }
+        placed.map_err(|fault| self.told(&ask, asked, fault, ctx))
+    }
+
+    /// Why no node was found, as the client is told it.
+    fn told(&self, ask: &Ask<'_>, asked: &Asked, fault: Fault, ctx: &mut Context) -> Fault {
+        let view = self.fleet.view();
+        if asked.call.olla && ask.tried.is_empty() {
+            let registry = &ctx.config.registry;
+            let is_alias = ask.wanted.is_alias();
+            let lack = routing::lack(ask, &view);
+            ctx.rejected = lack.map(|lack| OllaWords::rejected(registry, is_alias, lack));
+        }
+        match fault.kind {
+            Kind::UnknownModel if ask.is_plain() => unknown_model(&asked.facts.model, &view),
             _ => fault,
-        })
+        }
     }
 
     fn is_worth_asking(&self, ask: &Ask<'_>, registry: &Registry) -> bool {

@@ -159,10 +159,9 @@ impl Gateway {
                 "x-olla-response-time",
                 &format!("{}ms", ctx.elapsed().as_millis()),
             )?;
-            let words = served_by.olla;
-            insert(head, "x-olla-routing-strategy", words.strategy)?;
-            insert(head, "x-olla-routing-decision", words.decision)?;
-            insert(head, "x-olla-routing-reason", words.reason)?;
+            for (name, value) in served_by.olla.headers() {
+                insert(head, name, value)?;
+            }
             insert(head, "x-olla-mode", "passthrough")?;
         }
         Ok(())

@@ -53,105 +53,78 @@ async fn outcome(herd: &Herd, model: &str) -> String {
     format!("{} {}", reply.status, words.join(" "))
 }
 
+/// Strategy, fallback, whether nodes are asked again; then what becomes of a model that was pulled behind our back (`new`), of one
+/// whose known node is down while others have got it behind our back (`phi4`), of one that nobody has, and of one that is where
+/// we know it.
+const TABLE: &str = "\
+strict all as-known
+  new => 404 - strict rejected model_not_found
+  phi4 => 503 - strict rejected model_unavailable
+  ghost => 404 - strict rejected model_not_found
+  llama3 => 200 only strict routed model_found
+optimistic all as-known
+  new => 200 fallback optimistic fallback model_not_found_fallback
+  phi4 => 200 fallback optimistic fallback all_healthy_fallback
+  ghost => 404 fallback optimistic fallback model_not_found_fallback
+  llama3 => 200 only optimistic routed model_found
+optimistic none as-known
+  new => 404 - optimistic rejected model_unavailable_no_fallback
+  phi4 => 503 - optimistic rejected model_unavailable_no_fallback
+  ghost => 404 - optimistic rejected model_unavailable_no_fallback
+  llama3 => 200 only optimistic routed model_found
+optimistic compatible_only as-known
+  new => 404 - optimistic rejected model_unavailable_compatible_only
+  phi4 => 503 - optimistic rejected model_unavailable_compatible_only
+  ghost => 404 - optimistic rejected model_unavailable_compatible_only
+  llama3 => 200 only optimistic routed model_found
+discovery all as-known
+  new => 200 fallback discovery fallback model_not_found_fallback
+  phi4 => 200 fallback discovery fallback all_healthy_fallback
+  ghost => 404 fallback discovery fallback model_not_found_fallback
+  llama3 => 200 only discovery routed model_found_no_refresh
+discovery all refresh
+  new => 200 warm discovery routed model_found
+  phi4 => 200 warm discovery routed model_found
+  ghost => 404 fallback discovery fallback all_healthy_after_discovery
+  llama3 => 200 only discovery routed model_found
+strict none refresh
+  new => 200 warm strict routed model_found
+  phi4 => 200 warm strict routed model_found
+  ghost => 404 - strict rejected model_not_found
+  llama3 => 200 only strict routed model_found
+";
+
 #[tokio::test]
-async fn each_strategy_does_what_its_row_says() {
-    // (strategy, fallback, refresh): then what becomes of a model that was pulled behind our back, of one whose known node is
-    // down while others have got it behind our back, of one that nobody has, and of one that is where we know it.
-    let table: &[(&str, &str, bool, [&str; 4])] = &[
-        (
-            "strict",
-            "all",
-            false,
-            [
-                "404 - - - -",
-                "503 - - - -",
-                "404 - - - -",
-                "200 only strict routed model_found",
-            ],
-        ),
-        (
-            "optimistic",
-            "all",
-            false,
-            [
-                "200 fallback optimistic fallback model_not_found_fallback",
-                "200 fallback optimistic fallback all_healthy_fallback",
-                "404 fallback optimistic fallback model_not_found_fallback",
-                "200 only optimistic routed model_found",
-            ],
-        ),
-        (
-            "optimistic",
-            "none",
-            false,
-            [
-                "404 - - - -",
-                "503 - - - -",
-                "404 - - - -",
-                "200 only optimistic routed model_found",
-            ],
-        ),
-        (
-            "optimistic",
-            "compatible_only",
-            false,
-            [
-                "404 - - - -",
-                "503 - - - -",
-                "404 - - - -",
-                "200 only optimistic routed model_found",
-            ],
-        ),
-        (
-            "discovery",
-            "all",
-            false,
-            [
-                "200 fallback discovery fallback model_not_found_fallback",
-                "200 fallback discovery fallback all_healthy_fallback",
-                "404 fallback discovery fallback model_not_found_fallback",
-                "200 only discovery routed model_found_no_refresh",
-            ],
-        ),
-        (
-            "discovery",
-            "all",
-            true,
-            [
-                "200 warm discovery routed model_found",
-                "200 warm discovery routed model_found",
-                "404 fallback discovery fallback all_healthy_after_discovery",
-                "200 only discovery routed model_found",
-            ],
-        ),
-        (
-            "strict",
-            "none",
-            true,
-            [
-                "200 warm strict routed model_found",
-                "200 warm strict routed model_found",
-                "404 - - - -",
-                "200 only strict routed model_found",
-            ],
-        ),
-    ];
-    for (word, fallback, refresh, expected) in table {
-        let herd = mixed(&strategy(word, fallback, *refresh)).await;
-        herd.nodes[2].kill();
-        herd.eventually("gpu-2 down", |view| view.nodes[2].health.is_down())
-            .await;
-        for node in [0, 1] {
-            herd.nodes[node].install("new");
-            herd.nodes[node].install("phi4");
-        }
-        for (model, expected) in ["new", "phi4", "ghost", "llama3"].iter().zip(expected) {
-            // Which of the two has the model in memory is not the point.
-            let actual = outcome(&herd, model).await.replace("200 cold", "200 warm");
-            assert_eq!(actual, *expected, "{word}, {fallback}, {refresh}: {model}");
-        }
-        herd.is_idle().await;
+async fn each_strategy_does_what_its_rows_say() {
+    let mut herd = None;
+    for row in TABLE.lines() {
+        let Some((model, expected)) = row.split_once(" => ") else {
+            herd = Some(herd_of_row(row).await);
+            continue;
+        };
+        let herd = herd.as_ref().expect("a strategy before its rows");
+        // Which of two nodes has the model in memory is not the point.
+        let actual = outcome(herd, model.trim())
+            .await
+            .replace(" cold ", " warm ");
+        assert_eq!(actual, expected, "{model}");
     }
+}
+
+async fn herd_of_row(row: &str) -> Herd {
+    let words: Vec<&str> = row.split(' ').collect();
+    let [word, fallback, refresh] = words[..] else {
+        panic!("{row}")
+    };
+    let herd = mixed(&strategy(word, fallback, refresh == "refresh")).await;
+    herd.nodes[2].kill();
+    herd.eventually("gpu-2 down", |view| view.nodes[2].health.is_down())
+        .await;
+    for node in [0, 1] {
+        herd.nodes[node].install("new");
+        herd.nodes[node].install("phi4");
+    }
+    herd
 }
 
 #[tokio::test]
@@ -241,34 +214,30 @@ async fn every_call_that_names_a_model_goes_to_a_node_that_has_it() {
 async fn an_index_names_the_node_on_every_path_that_takes_one() {
     let herd = mixed("").await;
     let calls = [
-        ("/api/chat", 1, 1, chat("qwen3")),
+        ("/api/chat", 1, chat("qwen3")),
         (
             "/api/generate",
-            1,
             1,
             r#"{"model":"qwen3","prompt":"x"}"#.to_owned(),
         ),
         (
             "/api/embed",
             1,
-            1,
             r#"{"model":"qwen3","input":"x"}"#.to_owned(),
         ),
         (
             "/api/embeddings",
             1,
-            1,
             r#"{"model":"qwen3","prompt":"x"}"#.to_owned(),
         ),
-        ("/v1/chat/completions", 3, 1, chat("opt")),
+        ("/v1/chat/completions", 3, chat("opt")),
         (
             "/v1/completions",
             4,
-            1,
             r#"{"model":"gguf","prompt":"x"}"#.to_owned(),
         ),
     ];
-    for (path, node, _, body) in &calls {
+    for (path, node, body) in &calls {
         for mount in ["", "/ollama"] {
             let reply = herd.post(&format!("{mount}{path}/{node}"), body).await;
             assert_eq!(
