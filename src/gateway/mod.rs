@@ -14,6 +14,8 @@ mod head;
 
 mod place;
 
+mod refresh;
+
 mod outgoing;
 
 mod upstream;
@@ -68,6 +70,7 @@ pub use self::origin::{Origin, Read, Reading};
 use self::dns::Dns;
 use self::drain::Lifecycle;
 use self::place::Waiting;
+use self::refresh::Rounds;
 use self::reload::{Accesses, Members};
 
 /// Modules whose log lines repeat ours: the fleet tells of its nodes' health itself, in words of its own.
@@ -88,6 +91,7 @@ pub struct Gateway {
     /// For probes, without a pool.
     probes: Connector,
     waiting: Waiting,
+    rounds: Rounds,
     budget: RetryBudget,
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
@@ -117,6 +121,7 @@ impl Gateway {
             dns: Dns::default(),
             probes: Connector::new(None),
             waiting: Waiting::default(),
+            rounds: Rounds::default(),
             budget: RetryBudget::new(),
             metrics: Arc::new(metrics),
             lifecycle: Arc::new(Lifecycle::default()),

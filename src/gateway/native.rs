@@ -11,7 +11,7 @@ use crate::config::Proxy;
 use crate::dialect::{Call, Operation};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Lease, NodeId, Observation};
-use crate::routing::{self, HeadAsk, HeadRoute, NoRoute};
+use crate::routing::{self, HeadAsk, HeadRoute, NoRoute, OllaWords};
 use crate::telemetry::record::Phase;
 
 use super::client::{Client, unreadable};
@@ -209,6 +209,7 @@ impl Gateway {
             access: &passage.access,
             model: None,
             reason: passage.route.reason,
+            olla: OllaWords::by_head(passage.route.reason),
         };
         self.mark(response, &passage.call, served_by, ctx)
             .map_err(|fault| Error::explain(ErrorType::InternalError, fault.message))

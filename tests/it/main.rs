@@ -24,6 +24,12 @@ mod limits;
 
 mod slots;
 
+mod aliases;
+
+mod strategies;
+
+mod refresh;
+
 mod fairness;
 
 mod death;
