@@ -88,7 +88,7 @@ pub struct Config {
     pub model_discovery: ModelDiscovery,
     /// How the nodes' models become one catalogue, and what happens when nobody has the model asked for.
     pub registry: Registry,
-    /// Names that stand for other names. No two fold to the same key.
+    /// Names that stand for other names, in the order of their keys; no two have the same. [`Alias::find`] looks one up.
     pub aliases: Vec<Alias>,
     /// What may be changed on nodes: pull, push, create, copy, delete, blobs.
     pub management: Management,

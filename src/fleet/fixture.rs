@@ -3,7 +3,8 @@
 //! `gpu1@vllm up 2/4 p200 w3 llama* qwen` is a node of type vllm (or odd; without `@`: ollama), up, with 2 of 4 slots taken, priority 200
 //! (else 100), weight 3 (else 1), with two models of which llama is warm. Health is `up`, `down` (failed probes), `ejected`
 //! (failed requests), `trial` (back from that), `refused` (our key), `limited` (for 30 s), `draining` (and up), `unknown`, `new` (unknown,
-//! and its models were never told) or `silent` (down, and its models were never told). Slots may be `auto`.
+//! and its models were never told), `heard` (up, and its models were never told) or `silent` (down, and its models were never told).
+//! Slots may be `auto`.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -191,8 +192,7 @@ impl Herd {
         let see = |seen| self.fleet.observe(id, seen, now);
         let broken = || Err("connection refused".to_owned());
         match words[1] {
-            "up" => see(Observation::Probe(Ok(()))),
-            "draining" => see(Observation::Probe(Ok(()))),
+            "up" | "heard" | "draining" => see(Observation::Probe(Ok(()))),
             "down" | "silent" => (0..2).for_each(|_| see(Observation::Probe(broken()))),
             "ejected" => self.eject(id, now),
             "trial" => {
@@ -207,7 +207,7 @@ impl Herd {
             }),
             _ => (),
         }
-        if !["new", "silent"].contains(&words[1]) {
+        if !["new", "heard", "silent"].contains(&words[1]) {
             let is_ollama = self.fleet.view().nodes[id.0].config.profile.listing == Listing::Ollama;
             see(Observation::Installed {
                 models: installed(is_ollama, &models),

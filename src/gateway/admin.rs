@@ -52,8 +52,10 @@ impl Gateway {
         }
         let view = self.fleet.view();
         let metrics = || self.metrics_text(&view);
+        let config = self.config();
         let state = State {
             view: &view,
+            aliases: &config.aliases,
             draining: self.lifecycle.is_draining(),
             metrics: &metrics,
         };

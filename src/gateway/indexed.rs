@@ -7,7 +7,7 @@ use pingora::http::ResponseHeader;
 use crate::dialect::Call;
 use crate::error::{Fault, Kind};
 use crate::fleet::{Lease, NodeId, Observation, listing};
-use crate::routing::{self, HeadAsk, HeadRoute, NoRoute};
+use crate::routing::{self, HeadAsk, HeadRoute, NoRoute, OllaWords};
 use crate::telemetry::record::{EndBy, Phase};
 
 use super::client::{Client, broken, insert};
@@ -55,6 +55,7 @@ impl Gateway {
             access: &access,
             model: None,
             reason: route.reason,
+            olla: OllaWords::by_head(route.reason),
         };
         self.mark(&mut head, call, served_by, ctx)?;
         ctx.record.end_by = EndBy::Done;

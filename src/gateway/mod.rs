@@ -16,6 +16,8 @@ mod head;
 
 mod place;
 
+mod refresh;
+
 mod outgoing;
 
 mod upstream;
@@ -71,6 +73,7 @@ use self::dns::Dns;
 use self::drain::Lifecycle;
 use self::manage::Jobs;
 use self::place::Waiting;
+use self::refresh::Rounds;
 use self::reload::{Accesses, Members};
 
 /// Modules whose log lines repeat ours: the fleet tells of its nodes' health itself, in words of its own.
@@ -93,6 +96,7 @@ pub struct Gateway {
     waiting: Waiting,
     /// Pulls under way, so that the same one asked twice runs once.
     jobs: Jobs,
+    rounds: Rounds,
     budget: RetryBudget,
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
@@ -123,6 +127,7 @@ impl Gateway {
             probes: Connector::new(None),
             waiting: Waiting::default(),
             jobs: Jobs::default(),
+            rounds: Rounds::default(),
             budget: RetryBudget::new(),
             metrics: Arc::new(metrics),
             lifecycle: Arc::new(Lifecycle::default()),

@@ -29,7 +29,7 @@ pub(super) struct Waiting(Mutex<Queue<Line>>);
 /// hardly any type lacks it, and two lines for one slot would overtake each other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Line {
-    model: ModelKey,
+    models: Box<[ModelKey]>,
     operation: Operation,
     mount: Mount,
     node_index: Option<usize>,
@@ -39,7 +39,7 @@ struct Line {
 impl Line {
     fn of(ask: &Ask<'_>) -> Line {
         Line {
-            model: ask.model.clone(),
+            models: ask.wanted.models().into(),
             operation: ask.operation,
             mount: ask.mount.clone(),
             node_index: ask.node_index,

@@ -11,6 +11,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use crate::config::Config;
 use crate::dialect::{Dialect, Meter};
 use crate::error::{Fault, Kind};
+use crate::routing::OllaWords;
 use crate::telemetry::log;
 use crate::telemetry::record::{EndBy, Record};
 
@@ -26,6 +27,8 @@ pub struct Context {
     pub(super) record: Record,
     started: std::time::Instant,
     pub(super) dialect: Dialect,
+    /// Why no node was found for the model, where Olla's users asked.
+    pub(super) rejected: Option<OllaWords>,
     _in_flight: InFlight,
 }
 
@@ -54,6 +57,7 @@ impl ProxyHttp for Proxy {
             record: Record::new(self.0.next_request_id()),
             started: now(),
             dialect: Dialect::Ollama,
+            rejected: None,
             _in_flight: self.0.lifecycle.enter(),
         }
     }
@@ -72,8 +76,9 @@ impl ProxyHttp for Proxy {
             Ok(()) => Ok(true),
             Err(fault) => {
                 ctx.failed(&fault);
+                let olla = ctx.rejected.as_ref();
                 client
-                    .refuse(ctx.dialect, &fault, &ctx.record.request_id)
+                    .refuse(ctx.dialect, &fault, &ctx.record.request_id, olla)
                     .await
             }
         }

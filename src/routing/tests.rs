@@ -6,10 +6,13 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::*;
+use crate::config::Alias;
 use crate::fleet::State;
 use crate::fleet::fixture::{Herd, herd, operation};
+use crate::model::ModelKey;
 
 const TABLE: &str = include_str!("../../tests/golden/routing/table.txt");
+const FALLBACKS: [Fallback; 3] = [Fallback::All, Fallback::CompatibleOnly, Fallback::None];
 const BALANCERS: [(&str, Balancer); 5] = [
     ("adaptive", Balancer::Adaptive),
     ("priority", Balancer::Priority),
@@ -47,6 +50,7 @@ fn decide(herd: &Herd, question: &str) -> String {
     let (mut asked, mut mount, mut node_index) = (Operation::Chat, Mount::All, None);
     let mut needs = Needs::default();
     let (mut tried, mut balancer, mut seed) = (Vec::new(), Balancer::Adaptive, 0);
+    let (mut aliases, mut fallback) = (Vec::new(), Fallback::None);
     for word in words {
         match word.split_once('=') {
             None if word == "streamed" => needs.stream = true,
@@ -56,6 +60,10 @@ fn decide(herd: &Herd, question: &str) -> String {
             Some(("on", _)) => mount = Mount::Profile("ollama".into()),
             Some(("index", number)) => node_index = number.parse().ok(),
             Some(("seed", number)) => seed = number.parse().unwrap(),
+            Some(("for", targets)) => aliases = vec![alias(model, targets)],
+            Some(("or", word)) => {
+                fallback = *FALLBACKS.iter().find(|it| it.word() == word).unwrap();
+            }
             Some(("by", name)) => balancer = BALANCERS.iter().find(|(n, _)| *n == name).unwrap().1,
             Some(("tried", names)) => {
                 let nodes = view
@@ -76,23 +84,58 @@ fn decide(herd: &Herd, question: &str) -> String {
             tried,
         };
         route_head(&ask, &view, balancer, seed, Instant::now())
-            .map(|route| (route.node, route.reason))
+            .map(|route| (route.node, route.reason, None))
     } else {
-        let model = &ModelKey::parse(model).unwrap();
+        let key = &ModelKey::parse(model).unwrap();
         let ask = Ask {
-            model,
+            wanted: Wanted::new(key.as_str(), key, &aliases),
             operation: asked,
             needs,
             mount: &mount,
             node_index,
             tried,
+            fallback,
         };
-        route(&ask, &view, balancer, seed, Instant::now()).map(|route| (route.node, route.reason))
+        route(&ask, &view, balancer, seed, Instant::now()).map(|route| {
+            let other_name = route.spelled.filter(|_| route.is_renamed);
+            (route.node, route.reason, other_name)
+        })
     };
+    written(&view, decision)
+}
+
+/// A decision with the name that the node is asked for where it is another than the asked one.
+fn written(
+    view: &Snapshot,
+    decision: Result<(NodeId, Reason, Option<Arc<str>>), NoRoute>,
+) -> String {
     match decision {
-        Ok((node, reason)) => format!("{} ({})", view.nodes[node.0].config.name, reason.as_str()),
+        Ok((node, reason, other_name)) => {
+            let other_name = other_name.map_or(String::new(), |name| format!(" as {name}"));
+            let node = &view.nodes[node.0].config.name;
+            format!("{node} ({}){other_name}", reason.as_str())
+        }
         Err(NoRoute::Full) => "full".to_owned(),
         Err(NoRoute::Refused(fault)) => format!("{} {fault}", fault.status()),
+    }
+}
+
+fn alias(name: &str, targets: &str) -> Alias {
+    let key = |name: &str| ModelKey::parse(name).unwrap();
+    let targets = targets.split(',').map(|name| (name.to_owned(), key(name)));
+    Alias::new(name.to_owned(), key(name), targets.collect())
+}
+
+/// A chat with one model that any node may serve.
+fn ask<'a>(model: &'a ModelKey, tried: &'a [NodeId]) -> Ask<'a> {
+    Ask {
+        wanted: Wanted::new(model.as_str(), model, &[]),
+        operation: Operation::Chat,
+        needs: Needs::default(),
+        mount: &Mount::All,
+        node_index: None,
+        tried,
+        fallback: Fallback::None,
     }
 }
 
@@ -100,14 +143,7 @@ fn decide(herd: &Herd, question: &str) -> String {
 fn the_nodes_own_spelling_is_what_it_will_be_asked_for() {
     let herd = herd("gpu1 up 0/4 LLaMA:latest");
     let model = &ModelKey::parse("llama").unwrap();
-    let ask = Ask {
-        model,
-        operation: Operation::Chat,
-        needs: Needs::default(),
-        mount: &Mount::All,
-        node_index: None,
-        tried: &[],
-    };
+    let ask = ask(model, &[]);
     let route = route(
         &ask,
         &herd.fleet.view(),
@@ -116,20 +152,13 @@ fn the_nodes_own_spelling_is_what_it_will_be_asked_for() {
         Instant::now(),
     )
     .unwrap();
-    assert_eq!(&*route.spelled, "LLaMA:latest");
+    assert_eq!(route.spelled.as_deref(), Some("LLaMA:latest"));
 }
 
 #[test]
 fn a_refusal_says_when_to_come_back() {
     let model = &ModelKey::parse("llama").unwrap();
-    let ask = Ask {
-        model,
-        operation: Operation::Chat,
-        needs: Needs::default(),
-        mount: &Mount::All,
-        node_index: None,
-        tried: &[],
-    };
+    let ask = ask(model, &[]);
     for (fleet, later_s, expected) in [
         // The next probe, which every `check_interval` of 5 s brings.
         ("a down 0/4 llama", 0, 5),
@@ -190,7 +219,7 @@ proptest! {
         let view = herd.fleet.view();
         let tried: Vec<NodeId> = tried.into_iter().map(NodeId).collect();
         let model = &ModelKey::parse("llama").unwrap();
-        let ask = Ask { model, operation: Operation::Chat, needs: Needs::default(), mount: &Mount::All, node_index: None, tried: &tried };
+        let ask = ask(model, &tried);
         let has_model = |node: &&crate::fleet::Node| node.models().iter().any(|it| it.key == *model);
         let is_free = |node: &&crate::fleet::Node| match node.state() {
             State::Trial => node.in_flight() == 0,
@@ -212,6 +241,28 @@ proptest! {
     }
 
     #[test]
+    fn an_alias_never_sends_to_a_later_target_while_a_node_with_an_earlier_one_has_room(
+        nodes in prop::collection::vec(any_node(), 1..6),
+        balancer in prop::sample::select(BALANCERS.to_vec()),
+        seed: u64,
+    ) {
+        let lines: Vec<String> = nodes.iter().enumerate().map(|(at, node)| format!("n{at} {node}")).collect();
+        let herd = herd(&lines.join("\n"));
+        let view = herd.fleet.view();
+        let (aliases, key) = ([alias("both", "qwen,llama")], ModelKey::parse("both").unwrap());
+        let ask = Ask { wanted: Wanted::new("both", &key, &aliases), ..ask(&key, &[]) };
+        let has = |node: &crate::fleet::Node, name: &str| node.models().iter().any(|it| *it.name == *name);
+        let roomy = |node: &&crate::fleet::Node| node.in_flight() < node.config.slots.unwrap_or(pick::SLOTS_ASSUMED);
+        let up = || view.nodes.iter().filter(|node| node.state() == State::Healthy);
+        if let Ok(route) = route(&ask, &view, balancer.1, seed, Instant::now()) {
+            let spelled = route.spelled.unwrap();
+            prop_assert!(has(&view.nodes[route.node.0], &spelled));
+            let earlier_has_room = up().filter(roomy).any(|node| has(node, "qwen"));
+            prop_assert!(!earlier_has_room || *spelled == *"qwen");
+        }
+    }
+
+    #[test]
     fn round_robin_shares_exactly_by_weight_over_a_cycle(
         weights in prop::collection::vec(1_u32..9, 1..6),
         start in 0_u64..1_000_000,
@@ -219,7 +270,7 @@ proptest! {
         let lines: Vec<String> = weights.iter().enumerate().map(|(at, weight)| format!("n{at} up 0/4 w{weight} llama")).collect();
         let view = herd(&lines.join("\n")).fleet.view();
         let model = &ModelKey::parse("llama").unwrap();
-        let ask = Ask { model, operation: Operation::Chat, needs: Needs::default(), mount: &Mount::All, node_index: None, tried: &[] };
+        let ask = ask(model, &[]);
         let cycle = u64::from(weights.iter().sum::<u32>());
         let mut shares = HashMap::<usize, u32>::new();
         for seed in start * cycle..(start + 1) * cycle {

@@ -8,6 +8,10 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+mod nodes;
+
+pub use nodes::Nodes;
+
 use super::record::{EndBy, Record};
 use crate::profile::extraction::Value;
 
@@ -27,6 +31,8 @@ pub struct Metrics {
     pub management: IntCounterVec,
     /// New configurations.
     pub reloads: Reloads,
+    /// `arriero_discovery_refreshes_total` by `result`: what asking the nodes again did for requests whose model nobody had.
+    pub refreshes: IntCounterVec,
     /// `arriero_active_requests`: requests in work, the waiting included.
     pub in_flight: IntGauge,
     /// `arriero_draining`: 1 from SIGTERM on, else 0.
@@ -68,24 +74,6 @@ pub struct Queue {
     pub depth: IntGauge,
     /// `arriero_queue_rejected_total` by `reason`: `full` on arrival, `late` after `proxy.queue.max_wait`.
     pub rejected: IntCounterVec,
-}
-
-/// The nodes as seen from here.
-pub struct Nodes {
-    /// `arriero_upstream_requests_total` by `node` and `code`: heads of answers.
-    pub answers: IntCounterVec,
-    /// `arriero_upstream_errors_total` by `node` and `kind`: what a node did wrong.
-    pub errors: IntCounterVec,
-    /// `arriero_upstream_inflight` by `node`: slots taken by this gateway.
-    pub in_flight: IntGaugeVec,
-    /// `arriero_upstream_health` by `node`: 1 up or on trial, 0 down or unknown.
-    pub health: IntGaugeVec,
-    /// `arriero_upstream_state` by `node` and `state`: 1 for the state it is in.
-    pub state: IntGaugeVec,
-    /// `arriero_ejections_refused_total` by `reason`: failed requests that should have ejected their node and must not.
-    pub ejections_refused: IntCounterVec,
-    /// `arriero_upstream_model_loaded` by `node` and `model`: 1 while it is in memory.
-    pub loaded: IntGaugeVec,
 }
 
 /// Seconds; long at the top, since a cold model takes minutes.
@@ -133,6 +121,11 @@ impl Metrics {
             reloads: Reloads::declare(&declare)?,
             retries: declare.counter("retries_total", retries, &["reason"])?,
             management: declare.counter("management_total", managed, &["operation", "outcome"])?,
+            refreshes: declare.counter(
+                "discovery_refreshes_total",
+                "Misses that made the nodes be asked for their models",
+                &["result"],
+            )?,
             in_flight: declare.gauge("active_requests", "Requests in work")?,
             draining: declare.gauge("draining", "1 from SIGTERM on")?,
             registry: registry.clone(),
@@ -281,41 +274,6 @@ impl Reloads {
         };
         reloads.last_ok.set(1);
         Ok(reloads)
-    }
-}
-
-impl Nodes {
-    fn declare(declare: &Declare<'_>) -> Result<Nodes, prometheus::Error> {
-        let loaded = "1 for each model in a node's memory";
-        Ok(Nodes {
-            answers: declare.counter(
-                "upstream_requests_total",
-                "Answers by status",
-                &["node", "code"],
-            )?,
-            errors: declare.counter(
-                "upstream_errors_total",
-                "Failures by kind",
-                &["node", "kind"],
-            )?,
-            in_flight: declare.gauges(
-                "upstream_inflight",
-                "Slots taken by this gateway",
-                &["node"],
-            )?,
-            health: declare.gauges("upstream_health", "1 up, 0 down or unknown", &["node"])?,
-            state: declare.gauges(
-                "upstream_state",
-                "1 for the state each node is in",
-                &["node", "state"],
-            )?,
-            ejections_refused: declare.counter(
-                "ejections_refused_total",
-                "Failures that would have ejected a node that must stay",
-                &["reason"],
-            )?,
-            loaded: declare.gauges("upstream_model_loaded", loaded, &["node", "model"])?,
-        })
     }
 }
 

@@ -26,6 +26,12 @@ mod limits;
 
 mod slots;
 
+mod aliases;
+
+mod strategies;
+
+mod refresh;
+
 mod fairness;
 
 mod death;

@@ -28,7 +28,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &["error", "model", "config", "profile", "dialect", "fleet"],
     ),
     ("telemetry", &["error", "config", "profile", "dialect"]),
-    ("admin", &["error", "model", "fleet", "telemetry"]),
+    ("admin", &["error", "model", "config", "fleet", "telemetry"]),
     ("demo", &["error", "model"]),
     (
         "gateway",
