@@ -291,9 +291,7 @@ impl Context {
     }
 
     fn routed(&mut self, node: &str, route: &crate::routing::Route) {
-        self.record.attempts += 1;
-        self.record.node = Some(node.to_owned());
-        self.record.route = Some(route.reason.as_str());
+        self.record.asks(node, route.reason.as_str());
     }
 }
 

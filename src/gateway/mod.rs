@@ -60,6 +60,7 @@ use crate::config::Config;
 use crate::error::{Fault, Kind};
 use crate::fleet::{Fleet, Health, NodeId, Observation};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::stats::Stats;
 
 pub use self::origin::{Origin, Read, Reading};
 
@@ -88,6 +89,7 @@ pub struct Gateway {
     waiting: Waiting,
     budget: RetryBudget,
     metrics: Arc<Metrics>,
+    stats: Stats,
     lifecycle: Arc<Lifecycle>,
     started: Instant,
     /// Start of the request ids of this process.
@@ -117,6 +119,7 @@ impl Gateway {
             waiting: Waiting::default(),
             budget: RetryBudget::new(),
             metrics: Arc::new(metrics),
+            stats: Stats::default(),
             lifecycle: Arc::new(Lifecycle::default()),
             started: now(),
             id_prefix: random(),
@@ -193,6 +196,12 @@ impl Gateway {
 /// The clock is read in the shell only; the core gets it as an argument.
 fn now() -> Instant {
     Instant::now()
+}
+
+/// The wall clock, Unix milliseconds: for what people read, never for deciding.
+fn wall_ms() -> u64 {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since_1970.map_or(0, |time| time.as_millis() as u64)
 }
 
 /// Chance is drawn in the shell only. The standard library's hasher keys are the operating system's randomness.

@@ -8,7 +8,7 @@ mod sources;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pingora::lb::discovery::ServiceDiscovery;
@@ -24,9 +24,9 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::{DnsSource, NodeConfig};
 use crate::discovery;
-use crate::fleet::{NodeId, Observation};
+use crate::fleet::{NodeId, Observation, Probed};
 
-use super::Gateway;
+use super::{Gateway, now};
 use super::credentials::NodeAccess;
 use super::fetch::FetchLimits;
 
@@ -165,6 +165,7 @@ impl ServiceDiscovery for Names {
     async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
         let eye = &self.0;
         let node = &eye.access.config;
+        let began = now();
         let host = (node.url.host.as_str(), node.url.port);
         let looked_up = timeout(node.check_timeout, tokio::net::lookup_host(host)).await;
         // An address that was written is the operator's word; a name is whoever's who answers for it.
@@ -178,7 +179,7 @@ impl ServiceDiscovery for Names {
             .collect();
         let Some(addr) = eye.choose(&found).await else {
             let why = format!("`{}` can't be resolved", node.url.host);
-            eye.observe(Observation::Probe(Err(why.clone())));
+            eye.probed(Err(why.clone()), began);
             return Error::e_explain(ErrorType::ConnectNoRoute, why);
         };
         if eye.addr() != Some(addr) {
@@ -262,7 +263,7 @@ impl Eye {
     /// # Errors
     /// Why it failed.
     async fn probe(&self, limit: Duration) -> std::result::Result<(), String> {
-        let was_up = self.is_up();
+        let (was_up, began) = (self.is_up(), now());
         let limits = FetchLimits {
             time: limit,
             body_bytes_max: HEALTH_BYTES_MAX,
@@ -270,11 +271,19 @@ impl Eye {
         let path = &self.access.config.health_path;
         let result = self.gateway.get(self.node, &self.access, path, limits);
         let result = result.await.map(drop);
-        self.observe(Observation::Probe(result.clone()));
+        self.probed(result.clone(), began);
         if !was_up && self.is_up() {
             self.wake.notify_one(); // its models may have changed while it was away
         }
         result
+    }
+
+    fn probed(&self, result: std::result::Result<(), String>, began: Instant) {
+        if let Some(node) = self.gateway.fleet.view().node(self.node) {
+            let (at, took) = (self.gateway.uptime(), began.elapsed());
+            node.moments().note_probe(Probed { at, took });
+        }
+        self.observe(Observation::Probe(result));
     }
 
     fn observe(&self, seen: Observation) {
