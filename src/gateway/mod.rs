@@ -34,6 +34,8 @@ pub mod dns;
 
 mod admin;
 
+mod about;
+
 mod reload;
 
 mod origin;
@@ -92,6 +94,8 @@ pub struct Gateway {
     stats: Stats,
     lifecycle: Arc<Lifecycle>,
     started: Instant,
+    /// The same moment on the wall clock.
+    started_ms: u64,
     /// Start of the request ids of this process.
     id_prefix: u64,
     requests: AtomicU64,
@@ -122,6 +126,7 @@ impl Gateway {
             stats: Stats::default(),
             lifecycle: Arc::new(Lifecycle::default()),
             started: now(),
+            started_ms: wall_ms(),
             id_prefix: random(),
             requests: AtomicU64::new(0),
             picks: AtomicU64::new(random() >> 32),

@@ -26,9 +26,9 @@ use crate::config::{DnsSource, NodeConfig};
 use crate::discovery;
 use crate::fleet::{NodeId, Observation, Probed};
 
-use super::{Gateway, now};
 use super::credentials::NodeAccess;
 use super::fetch::FetchLimits;
+use super::{Gateway, now};
 
 /// Longest answer to a health probe that is read.
 const HEALTH_BYTES_MAX: usize = 64 * 1024;

@@ -6,8 +6,6 @@
 mod clients;
 mod table;
 mod tally;
-#[cfg(test)]
-mod tests;
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -18,7 +16,7 @@ use crate::dialect::Operation;
 use super::record::{EndBy, Record};
 use clients::Clients;
 use table::{Kept, Table};
-pub use tally::{Counts, Figures, Outcome};
+pub use tally::{Counts, Figures, Outcome, percent};
 use tally::{Heard, Tally};
 
 /// As many as a configuration may have.
@@ -350,3 +348,6 @@ impl Kept for ModelStory {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -34,11 +34,7 @@ impl Clients {
         }
         let registers = REGISTERS as f64;
         let empty = self.0.iter().filter(|rank| **rank == 0).count();
-        let sum: f64 = self
-            .0
-            .iter()
-            .map(|rank| (-f64::from(*rank)).exp2())
-            .sum();
+        let sum: f64 = self.0.iter().map(|rank| (-f64::from(*rank)).exp2()).sum();
         let raw = 0.7213 / (1.0 + 1.079 / registers) * registers * registers / sum;
         let few = raw <= 2.5 * registers && 0 < empty;
         let estimate = match few {

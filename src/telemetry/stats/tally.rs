@@ -120,7 +120,8 @@ impl Counts {
     }
 }
 
-pub(super) fn percent(succeeded: u64, failed: u64) -> f64 {
+/// Share of `succeeded` among both, 0 to 100; 100 when there are none.
+pub fn percent(succeeded: u64, failed: u64) -> f64 {
     match succeeded + failed {
         0 => 100.0,
         all => succeeded as f64 * 100.0 / all as f64,

@@ -157,7 +157,11 @@ fn anthropics_calls_are_told_apart() {
     let anthropic = stats.report().anthropic;
     assert_eq!(anthropic.counts.requests(), 3);
     assert_eq!(
-        (anthropic.passthrough, anthropic.streaming, anthropic.unspoken),
+        (
+            anthropic.passthrough,
+            anthropic.streaming,
+            anthropic.unspoken
+        ),
         (2, 1, 1)
     );
 }
