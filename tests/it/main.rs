@@ -31,6 +31,8 @@ mod dns;
 mod dns_nodes;
 mod figures;
 
+mod status;
+
 mod process;
 
 mod reload;
