@@ -1,5 +1,7 @@
 //! `arriero`: argv and environment in, a running gateway out. The only reader of either.
 
+mod cli;
+
 use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -37,6 +39,10 @@ enum Command {
         /// The file; default: as for `serve`.
         file: Option<PathBuf>,
     },
+    /// Ask a running gateway for its nodes, or take one out of service.
+    Nodes(cli::nodes::NodesArgs),
+    /// Have a running gateway read its configuration again.
+    Reload(cli::AdminArgs),
     /// Three simulated nodes and a gateway in one process, nothing else needed.
     Demo(DemoArgs),
     /// One simulated node, for trying things out.
@@ -87,6 +93,11 @@ fn main() -> ExitCode {
         Command::Serve => serve(cli.config),
         Command::Check { file } => load(file.or(cli.config).as_deref())
             .and_then(|reading| print(&config::describe(&reading.config))),
+        Command::Nodes(args) => cli::nodes::run(&args, || configured(cli.config.as_deref()))
+            .and_then(|said| print(&said)),
+        Command::Reload(args) => {
+            cli::reload(&args, || configured(cli.config.as_deref())).and_then(|said| print(&said))
+        }
         Command::Demo(args) => run_demo(&args),
         Command::DemoNode(args) => run_demo_node(&args),
     };
@@ -139,6 +150,10 @@ fn understand(file: Option<(&str, &str)>) -> Result<Reading, String> {
         config,
         files: files.into_inner(),
     })
+}
+
+fn configured(file: Option<&Path>) -> Result<Config, String> {
+    load(file).map(|reading| reading.config)
 }
 
 fn serve(file: Option<PathBuf>) -> Result<(), String> {

@@ -3,11 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use crate::dialect::Operation;
-use crate::fleet::fixture::herd;
+use crate::fleet::fixture::{Herd, LIMITS, herd};
 use crate::fleet::{Observation, Probed, listing};
-use crate::telemetry::record::{EndBy, Record};
-use crate::telemetry::stats::Stats;
+use crate::telemetry::stats::fixture::served;
 
 use super::*;
 
@@ -70,42 +68,8 @@ fn about() -> About {
     }
 }
 
-/// Three requests for each way to end, of which one came back from a dead node.
-fn served() -> Stats {
-    let stats = Stats::default();
-    let chat = |end_by, status, node: &str| Record {
-        client: Some("10.0.0.7:5000".parse().unwrap()),
-        operation: Some(Operation::Messages),
-        model: Some("llama3".into()),
-        model_label: Some("llama3:latest".into()),
-        node: (!node.is_empty()).then(|| node.to_owned()),
-        status,
-        end_by,
-        duration: Duration::from_millis(u64::from(status)),
-        bytes_out: 1178,
-        ..Record::new(String::new())
-    };
-    let mut saved = chat(EndBy::Done, 200, "gpu1");
-    saved.tried.push("gpu3".into());
-    let mut unknown = chat(EndBy::Gateway, 404, "");
-    (unknown.model, unknown.model_label) = (Some("made-up".into()), None);
-    let ends = [
-        saved,
-        chat(EndBy::Done, 400, "gpu1"),
-        chat(EndBy::Done, 500, "gpu1"),
-        chat(EndBy::Node, 200, "gpu2"),
-        chat(EndBy::Client, 499, "gpu2"),
-        chat(EndBy::Gateway, 413, ""),
-        unknown,
-    ];
-    for (at, record) in (0..).zip(ends) {
-        stats.record(&record, NOW.wall_ms - 10_000 + at);
-    }
-    stats
-}
-
-#[test]
-fn the_pages_are_as_the_golden_files_have_them() {
+/// A node of each kind: busy, leaving, down, and one that has only told its models.
+fn fleet() -> Herd {
     let herd = herd(
         "gpu1 up 1/4 p200 llama3* qwen3
          gpu2@vllm up 1/auto mistral
@@ -130,9 +94,36 @@ fn the_pages_are_as_the_golden_files_have_them() {
         .iter()
         .filter(|node| node.config.name != "gpu2");
     let kept = kept.map(|node| node.config.clone()).collect();
-    let limits = crate::fleet::fixture::LIMITS;
-    herd.fleet.reconfigure(kept, limits, |_| ());
-    let stats = served();
+    herd.fleet.reconfigure(kept, LIMITS, |_| ());
+    herd
+}
+
+/// Name of the golden file, path, query.
+const PAGES: &[(&str, &str, &str)] = &[
+    ("status", "/internal/status", ""),
+    ("endpoints", "/internal/status/endpoints", ""),
+    ("models", "/internal/status/models", ""),
+    (
+        "models-detailed",
+        "/internal/status/models",
+        "detailed=true&group=family",
+    ),
+    ("usage", "/internal/stats/models", ""),
+    (
+        "usage-all",
+        "/internal/stats/models",
+        "include_endpoints&include_summary",
+    ),
+    ("translators", "/internal/stats/translators", ""),
+    ("sticky", "/internal/stats/sticky", ""),
+    ("process", "/internal/process", ""),
+    ("version", "/version", ""),
+];
+
+#[test]
+fn the_pages_are_as_the_golden_files_have_them() {
+    let herd = fleet();
+    let stats = served(NOW.wall_ms - 10_000);
     let files = || ProcessFiles {
         status: Some(STATUS.into()),
         meminfo: Some("MemTotal: 8192 kB\n".into()),
@@ -147,28 +138,8 @@ fn the_pages_are_as_the_golden_files_have_them() {
         report: &|| stats.report(),
         process: &files,
     };
-    let pages = [
-        ("status", "/internal/status", None),
-        ("endpoints", "/internal/status/endpoints", None),
-        ("models", "/internal/status/models", None),
-        (
-            "models-detailed",
-            "/internal/status/models",
-            Some("detailed=true&group=family"),
-        ),
-        ("usage", "/internal/stats/models", None),
-        (
-            "usage-all",
-            "/internal/stats/models",
-            Some("include_endpoints&include_summary"),
-        ),
-        ("translators", "/internal/stats/translators", None),
-        ("sticky", "/internal/stats/sticky", None),
-        ("process", "/internal/process", None),
-        ("version", "/version", None),
-    ];
-    for (name, path, query) in pages {
-        let page = page("GET", path, query, &state);
+    for (name, path, query) in PAGES {
+        let page = page("GET", path, Some(query), &state);
         let value: serde_json::Value = serde_json::from_slice(&page.body).unwrap();
         let actual = serde_json::to_string_pretty(&value).unwrap() + "\n";
         let file = format!("tests/golden/admin/{name}.json");

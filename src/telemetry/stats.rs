@@ -350,4 +350,6 @@ impl Kept for ModelStory {
 }
 
 #[cfg(test)]
+pub(crate) mod fixture;
+#[cfg(test)]
 mod tests;

@@ -35,6 +35,8 @@ mod status;
 
 mod process;
 
+mod nodes;
+
 mod reload;
 
 mod h2;

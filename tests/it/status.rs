@@ -40,12 +40,11 @@ async fn page(herd: &Herd, path: &str) -> Value {
 
 /// The page once it suits: a request is counted a moment after its last byte.
 async fn until(herd: &Herd, path: &str, suits: impl Fn(&Value) -> bool) -> Value {
-    let mut last = Value::Null;
     let seen = async {
         loop {
-            last = page(herd, path).await;
-            if suits(&last) {
-                return last;
+            let page = page(herd, path).await;
+            if suits(&page) {
+                return page;
             }
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
