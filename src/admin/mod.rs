@@ -17,7 +17,7 @@ pub use process::ProcessFiles;
 
 use crate::fleet::Snapshot;
 use crate::model::ModelKey;
-use crate::telemetry::stats::Report;
+use crate::telemetry::stats::Stats;
 
 use query::Query;
 
@@ -33,8 +33,8 @@ pub struct State<'a> {
     pub about: &'a dyn Fn() -> About,
     /// Rendered only when asked for.
     pub metrics: &'a dyn Fn() -> Vec<u8>,
-    /// Summed up only when asked for.
-    pub report: &'a dyn Fn() -> Report,
+    /// What became of the requests.
+    pub stats: &'a Stats,
     /// Read only when asked for.
     pub process: &'a dyn Fn() -> ProcessFiles,
 }

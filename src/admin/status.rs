@@ -11,7 +11,7 @@ use super::{About, State};
 
 /// `/internal/status`.
 pub(super) fn overview(state: &State<'_>) -> Value {
-    let (report, about) = ((state.report)(), (state.about)());
+    let (report, about) = (state.stats.report(), (state.about)());
     let endpoints = endpoints(state, &report, |endpoint| endpoint.brief());
     json!({
         "timestamp": state.now.timestamp(),
@@ -28,7 +28,7 @@ pub(super) fn overview(state: &State<'_>) -> Value {
 
 /// `/internal/status/endpoints`.
 pub(super) fn all_endpoints(state: &State<'_>) -> Value {
-    let endpoints = endpoints(state, &(state.report)(), |endpoint| endpoint.whole());
+    let endpoints = endpoints(state, &state.stats.report(), |endpoint| endpoint.whole());
     let view = state.view;
     json!({
         "timestamp": state.now.timestamp(),

@@ -135,7 +135,7 @@ fn the_pages_are_as_the_golden_files_have_them() {
         now: NOW,
         about: &about,
         metrics: &Vec::new,
-        report: &|| stats.report(),
+        stats: &stats,
         process: &files,
     };
     for (name, path, query) in PAGES {

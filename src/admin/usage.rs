@@ -10,7 +10,7 @@ use super::query::Query;
 
 /// `/internal/stats/models`; with `include_endpoints` by node too, with `include_summary` summed up.
 pub(super) fn models(state: &State<'_>, query: Query<'_>) -> Value {
-    let report = (state.report)();
+    let report = state.stats.full_report();
     let by_node = query.is_set("include_endpoints");
     let mut names: Vec<&String> = report.models.keys().collect();
     names.sort_unstable();
@@ -117,7 +117,7 @@ fn summary(state: &State<'_>, report: &Report) -> Value {
 
 /// `/internal/stats/translators`. Anthropic's calls go out as they came in: this version translates nothing.
 pub(super) fn translators(state: &State<'_>) -> Value {
-    let anthropic = (state.report)().anthropic;
+    let anthropic = state.stats.report().anthropic;
     let counts = &anthropic.counts;
     let all = counts.requests();
     let mut fields = requests(counts, state.now);

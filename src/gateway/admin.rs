@@ -58,7 +58,7 @@ impl Gateway {
             },
             about: &|| self.about(),
             metrics: &metrics,
-            report: &|| self.stats.report(),
+            stats: &self.stats,
             process: &process_files,
         };
         admin::page(method.as_str(), uri.path(), uri.query(), &state)

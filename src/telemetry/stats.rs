@@ -40,7 +40,7 @@ pub struct Report {
     pub nodes: HashMap<String, NodeFigures>,
     /// Nodes without an entry of their own; the oldest of too many names.
     pub other_nodes: NodeFigures,
-    /// By label; [`OTHER`] holds all names that no node has.
+    /// By label; [`OTHER`] holds all names that no node has. Only in a full report.
     pub models: HashMap<String, ModelFigures>,
     /// Requests to Anthropic's calls.
     pub anthropic: Anthropic,
@@ -172,28 +172,18 @@ impl Stats {
         }
     }
 
-    /// All sums as of now; agrees in itself.
+    /// All sums as of now but those of the models; agrees in itself.
     pub fn report(&self) -> Report {
+        self.tables().report()
+    }
+
+    /// All sums as of now; agrees in itself. With thousands of models it holds requests' ends up for milliseconds.
+    pub fn full_report(&self) -> Report {
         let tables = self.tables();
-        let nodes = tables.nodes.iter();
-        let models = tables.models.iter();
-        let mut report = Report {
-            total: tables.total.figures(),
-            nodes: nodes
-                .map(|(name, story)| (name.to_owned(), story.figures()))
-                .collect(),
-            other_nodes: tables.nodes.rest().figures(),
-            models: models
-                .map(|(name, story)| (name.to_owned(), story.figures()))
-                .collect(),
-            anthropic: tables.anthropic,
-            refusals: tables.refusals,
-        };
-        let other = tables.models.rest().figures();
-        if other != ModelFigures::default() {
-            report.models.insert(OTHER.to_owned(), other);
+        Report {
+            models: tables.models(),
+            ..tables.report()
         }
-        report
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
@@ -203,6 +193,32 @@ impl Stats {
 }
 
 impl Tables {
+    fn report(&self) -> Report {
+        let nodes = self.nodes.iter();
+        Report {
+            total: self.total.figures(),
+            nodes: nodes
+                .map(|(name, story)| (name.to_owned(), story.figures()))
+                .collect(),
+            other_nodes: self.nodes.rest().figures(),
+            models: HashMap::new(),
+            anthropic: self.anthropic,
+            refusals: self.refusals,
+        }
+    }
+
+    fn models(&self) -> HashMap<String, ModelFigures> {
+        let models = self.models.iter();
+        let mut models: HashMap<_, _> = models
+            .map(|(name, story)| (name.to_owned(), story.figures()))
+            .collect();
+        let other = self.models.rest().figures();
+        if other != ModelFigures::default() {
+            models.insert(OTHER.to_owned(), other);
+        }
+        models
+    }
+
     fn add_to_model(&mut self, record: &Record, heard: &Heard, client: Option<u64>) {
         let story = self.models.entry_of(record.model_label.as_deref());
         story.tally.add(heard);

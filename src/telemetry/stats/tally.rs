@@ -137,9 +137,9 @@ pub struct Figures {
     pub min_ms: u64,
     /// The longest.
     pub max_ms: u64,
-    /// 95 of 100 took no longer; within a fifth.
+    /// 95 of 100 took no longer; too high by a quarter at most.
     pub p95_ms: u64,
-    /// 99 of 100 took no longer; within a fifth.
+    /// 99 of 100 took no longer; too high by a quarter at most.
     pub p99_ms: u64,
 }
 

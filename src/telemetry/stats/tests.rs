@@ -55,7 +55,7 @@ fn an_attempt_that_went_on_elsewhere_speaks_against_its_node_without_being_a_req
         ..record(EndBy::Done, 200, "well", "m")
     };
     stats.record(&saved, 1);
-    let report = stats.report();
+    let report = stats.full_report();
     assert_eq!(report.total.counts.requests(), 1);
     assert_eq!(report.nodes["dead"].all.counts.requests(), 0);
     assert_eq!(report.nodes["dead"].success_percent(), 0.0);
@@ -78,7 +78,7 @@ fn what_is_for_no_node_is_no_request_but_refusals_are_known() {
         stats.record(&record(EndBy::Gateway, status, "", ""), 1);
     }
     stats.record(&record(EndBy::Node, 429, "a", "m"), 1);
-    let report = stats.report();
+    let report = stats.full_report();
     assert_eq!(report.total.counts.refused, 4);
     assert_eq!(report.total.counts.requests(), 5);
     let refusals = Refusals {
@@ -104,7 +104,7 @@ fn durations_of_successes_alone_are_told() {
         ..record(EndBy::Client, 200, "a", "m")
     };
     stats.record(&late, 200);
-    let all = stats.report().models["m"].all;
+    let all = stats.full_report().models["m"].all;
     assert_eq!((all.min_ms, all.max_ms, all.counts.avg_ms()), (1, 100, 51));
     assert!((95..=100).contains(&all.p95_ms), "{}", all.p95_ms);
     assert!((all.p95_ms..=100).contains(&all.p99_ms), "{}", all.p99_ms);
@@ -120,7 +120,7 @@ fn clients_are_counted_by_address_without_keeping_any() {
             ..record(EndBy::Done, 200, "a", "m")
         };
         stats.record(&from, 1);
-        stats.report().models["m"].clients
+        stats.full_report().models["m"].clients
     };
     assert_eq!(ask(1, 1), 1);
     assert_eq!(ask(1, 2), 1);
@@ -154,7 +154,7 @@ fn anthropics_calls_are_told_apart() {
     };
     stats.record(&unspoken, 1);
     stats.record(&record(EndBy::Done, 200, "a", "m"), 1);
-    let anthropic = stats.report().anthropic;
+    let anthropic = stats.full_report().anthropic;
     assert_eq!(anthropic.counts.requests(), 3);
     assert_eq!(
         (
@@ -199,7 +199,7 @@ proptest! {
             at_nodes += u64::from(!node.is_empty());
             named += u64::from(!model.is_empty());
         }
-        let report = stats.report();
+        let report = stats.full_report();
         prop_assert!(report.nodes.len() <= limits.0);
         prop_assert!(report.models.len() <= limits.1 + 1);
         prop_assert_eq!(report.total.counts.requests(), all);
