@@ -63,23 +63,22 @@ fn kilobytes(text: &str, name: &str) -> Option<u64> {
 pub(super) fn page(state: &State<'_>, files: &ProcessFiles) -> Value {
     let about = (state.about)();
     let text = |count: Option<u64>| count.map_or_else(String::new, human::bytes);
-    let (anonymous, data) = (files.bytes("RssAnon"), files.bytes("VmData"));
+    let (anonymous, stack) = (files.bytes("RssAnon"), files.bytes("VmStk"));
     let (resident, peak) = (files.bytes("VmRSS"), files.bytes("VmHWM"));
-    let stack = files.bytes("VmStk");
     json!({
         "timestamp": state.now.timestamp(),
         "memory": {
             "heap_alloc": text(anonymous),
-            "heap_sys": text(data),
+            "heap_sys": text(resident),
             "heap_inuse": text(anonymous),
-            "heap_released": text(data.zip(anonymous).map(|(all, used)| all.saturating_sub(used))),
+            "heap_released": text(peak.zip(resident).map(|(most, now)| most.saturating_sub(now))),
             "stack_inuse": text(stack),
             "total_alloc": text(peak),
             "memory_pressure": files.pressure(),
             "rss_bytes": resident,
             "rss_peak_bytes": peak,
             "rss_anonymous_bytes": anonymous,
-            "data_bytes": data,
+            "data_bytes": files.bytes("VmData"),
             "stack_bytes": stack,
             "virtual_bytes": files.bytes("VmSize"),
             "limit_bytes": files.memory_limit(),
