@@ -101,6 +101,15 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Whether it is about the models of nodes rather than for a model.
+    pub fn changes_models(self) -> bool {
+        use Operation::*;
+        matches!(
+            self,
+            Pull | Push | Create | Copy | Delete | Unload | Blob | Download | Upload
+        )
+    }
+
     /// Whether a model works for the answer, so that the answer tells how.
     pub fn runs_model(self) -> bool {
         use Operation as O;

@@ -18,6 +18,9 @@ mod snapshot;
 use snapshot::{Counters, Warmth};
 pub use snapshot::{Holder, Node, Snapshot};
 
+mod moments;
+pub use moments::{Moments, Probed};
+
 mod health;
 pub use health::{CALM_RUN, Cause, Health, Machine, Spared};
 

@@ -12,6 +12,7 @@ use crate::fleet::NodeId;
 use crate::fleet::catalogue;
 use crate::fleet::health::{Health, Spared};
 use crate::fleet::listing::{Installed, Loaded};
+use crate::fleet::moments::Moments;
 use crate::fleet::state::State;
 use crate::model::ModelKey;
 use crate::profile::Listing;
@@ -78,6 +79,7 @@ pub(super) struct Counters {
     pub(super) last_picked: AtomicU64,
     /// Whether a success would change nothing in the health machine.
     pub(super) steady: AtomicBool,
+    moments: Moments,
 }
 
 /// Answers rendered when first asked for, shared by snapshots that differ in health alone.
@@ -98,6 +100,11 @@ impl Node {
     /// An ordinal that grows with every lease of the fleet; 0 when the node was never picked.
     pub fn last_picked(&self) -> u64 {
         self.counters.last_picked.load(Ordering::Relaxed)
+    }
+
+    /// When it was last watched.
+    pub fn moments(&self) -> &Moments {
+        &self.counters.moments
     }
 
     /// Whether new requests may be sent to it now, as far as its own state goes; slots are another matter.
@@ -190,6 +197,11 @@ impl Snapshot {
     /// The node of one of this snapshot's holders.
     pub fn node_of(&self, holder: &Holder) -> &Node {
         &self.nodes[holder.at]
+    }
+
+    /// The model that one of this snapshot's holders has, as that node lists it.
+    pub fn model_of(&self, holder: &Holder) -> &Installed {
+        &self.nodes[holder.at].models()[holder.place]
     }
 
     /// The node of that name.

@@ -32,9 +32,7 @@ impl Gateway {
         ctx.record.phase = Phase::Queue;
         let (route, lease) = self.place_by_index(call, ctx)?;
         let access = self.access(route.node).ok_or_else(busy)?;
-        ctx.record.attempts += 1;
-        ctx.record.node = Some(access.name().to_owned());
-        ctx.record.route = Some(route.reason.as_str());
+        ctx.record.asks(access.name(), route.reason.as_str());
         ctx.record.phase = Phase::Wait;
         let limits = FetchLimits {
             time: ctx.config.proxy.warm_header_timeout,

@@ -49,6 +49,9 @@ impl Gateway {
             }
             Listing::OpenAi | Listing::LmStudio => (listing::v1_models(&list)?, None),
         };
+        if let Some(node) = self.fleet.view().node(node) {
+            node.moments().note_listing(self.uptime());
+        }
         self.observe(node, Observation::Installed { models, version });
         Ok(())
     }

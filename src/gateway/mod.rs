@@ -40,6 +40,8 @@ pub mod dns;
 
 mod admin;
 
+mod about;
+
 mod reload;
 
 mod origin;
@@ -66,6 +68,7 @@ use crate::config::Config;
 use crate::error::{Fault, Kind};
 use crate::fleet::{Fleet, Health, Node, NodeId, Observation, Spared};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::stats::Stats;
 
 pub use self::origin::{Origin, Read, Reading};
 
@@ -99,8 +102,11 @@ pub struct Gateway {
     rounds: Rounds,
     budget: RetryBudget,
     metrics: Arc<Metrics>,
+    stats: Stats,
     lifecycle: Arc<Lifecycle>,
     started: Instant,
+    /// The same moment on the wall clock.
+    started_ms: u64,
     /// Start of the request ids of this process.
     id_prefix: u64,
     requests: AtomicU64,
@@ -130,8 +136,10 @@ impl Gateway {
             rounds: Rounds::default(),
             budget: RetryBudget::new(),
             metrics: Arc::new(metrics),
+            stats: Stats::default(),
             lifecycle: Arc::new(Lifecycle::default()),
             started: now(),
+            started_ms: wall_ms(),
             id_prefix: random(),
             requests: AtomicU64::new(0),
             picks: AtomicU64::new(random() >> 32),
@@ -232,6 +240,12 @@ fn tell(was: &Node, is: &Node) {
 /// The clock is read in the shell only; the core gets it as an argument.
 fn now() -> Instant {
     Instant::now()
+}
+
+/// The wall clock, Unix milliseconds: for what people read, never for deciding.
+fn wall_ms() -> u64 {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since_1970.map_or(0, |time| time.as_millis() as u64)
 }
 
 /// Chance is drawn in the shell only. The standard library's hasher keys are the operating system's randomness.

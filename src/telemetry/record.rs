@@ -83,6 +83,10 @@ pub struct Record {
     pub affinity: Option<u64>,
     /// Name of the last node asked; `None` when none was.
     pub node: Option<String>,
+    /// Names of the nodes asked before that one, which all failed.
+    pub tried: Vec<String>,
+    /// The nodes whose models the request changes, such as `gpu-1,gpu-2,gpu-3,+2`.
+    pub managed: Option<String>,
     /// Why this node: `warm`, `cold`, `only`, …
     pub route: Option<&'static str>,
     /// Nodes asked, the successful one included; 0 when none was.
@@ -129,6 +133,8 @@ impl Record {
             stream: false,
             affinity: None,
             node: None,
+            tried: Vec::new(),
+            managed: None,
             route: None,
             attempts: 0,
             queue: Duration::ZERO,
@@ -145,6 +151,13 @@ impl Record {
             phase: Phase::Head,
             fault: None,
         }
+    }
+
+    /// Notes that a node is asked, and why this one.
+    pub fn asks(&mut self, node: &str, why: &'static str) {
+        self.attempts += 1;
+        self.route = Some(why);
+        self.tried.extend(self.node.replace(node.to_owned()));
     }
 
     /// The access line for people: fixed order, `-` for what is not known.
@@ -218,6 +231,7 @@ impl Record {
         let all = [
             ("model", self.model.clone()),
             ("node", self.node.clone()),
+            ("nodes", self.managed.clone()),
             ("route", self.route.map(str::to_owned)),
             (
                 "attempts",

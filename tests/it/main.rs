@@ -45,7 +45,11 @@ mod dns;
 mod dns_nodes;
 mod figures;
 
+mod status;
+
 mod process;
+
+mod nodes;
 
 mod reload;
 

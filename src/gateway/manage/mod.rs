@@ -138,8 +138,6 @@ impl Context {
     /// Notes which nodes a call went to.
     fn managed<'a>(&mut self, names: impl Iterator<Item = &'a str>) {
         let names: Vec<&str> = names.collect();
-        self.record.attempts = names.len() as u32;
-        self.record.node = (!names.is_empty()).then(|| tell::some_of(&names));
-        self.record.route = Some("managed");
+        self.record.managed = (!names.is_empty()).then(|| tell::some_of(&names));
     }
 }
