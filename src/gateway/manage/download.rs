@@ -51,6 +51,7 @@ impl Desk {
             self.wanted(&Body::parse(&raw)?)?
         };
         let targets = self.targets(call, Operation::Create, aim)?;
+        let _room = self.gateway.jobs.file()?;
         let (mut events, told) = Events::new();
         let nodes = targets.clone();
         let work = pin!(async {

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, Shared};
 use futures::stream::{self, StreamExt};
-use tokio::sync::broadcast;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, broadcast};
 
 use crate::dialect::Operation;
+use crate::error::{Fault, Kind};
 use crate::fleet::NodeId;
 use crate::management::{Errand, Failure, Manner, News, OnceKey, Outcome, Plan, Progress, Words};
 use crate::telemetry::metrics::operation_label;
@@ -18,9 +19,14 @@ use super::{AT_ONCE_MAX, Desk};
 /// Lines that a client may fall behind before it is told the state anew instead.
 const LINES_BEHIND_MAX: usize = 64;
 
-/// Pulls under way.
-#[derive(Default)]
-pub(in crate::gateway) struct Jobs(Mutex<HashMap<OnceKey, Weak<Job>>>);
+/// Files that may be on their way to the nodes at the same time; each may be as large as the disk.
+const FILES_MAX: usize = 4;
+
+/// Work under way.
+pub(in crate::gateway) struct Jobs {
+    pulls: Mutex<HashMap<OnceKey, Weak<Job>>>,
+    files: Arc<Semaphore>,
+}
 
 /// A change under way, or its end.
 pub(super) struct Job {
@@ -58,11 +64,33 @@ pub(super) struct Seat {
     lines: broadcast::Receiver<Bytes>,
 }
 
+impl Default for Jobs {
+    fn default() -> Jobs {
+        Jobs {
+            pulls: Mutex::default(),
+            files: Arc::new(Semaphore::new(FILES_MAX)),
+        }
+    }
+}
+
 impl Jobs {
+    /// Room for one file on our disk.
+    ///
+    /// # Errors
+    /// 503 when there are too many already.
+    pub(super) fn file(&self) -> Result<OwnedSemaphorePermit, Fault> {
+        self.files.clone().try_acquire_owned().map_err(|_| {
+            let message = format!(
+                "{FILES_MAX} downloads and uploads are under way already; try again when one has ended"
+            );
+            Fault::new(Kind::Unavailable { retry_after_s: 60 }, message)
+        })
+    }
+
     /// The job of that key that is still under way, else the one that `new` makes.
     pub(super) fn same_or(&self, key: OnceKey, new: impl FnOnce() -> Arc<Job>) -> Arc<Job> {
         // Jobs are put in whole, so a panic elsewhere left the map as good as it was.
-        let mut jobs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut jobs = self.pulls.lock().unwrap_or_else(PoisonError::into_inner);
         jobs.retain(|_, job| job.strong_count() > 0);
         let running = jobs.get(&key).and_then(Weak::upgrade);
         if let Some(job) = running.filter(|job| job.outcome.peek().is_none()) {

@@ -28,6 +28,13 @@ struct Lane {
     node: Connection,
 }
 
+/// A node that has the file now.
+struct Taken {
+    name: String,
+    /// It did not have it before.
+    created: bool,
+}
+
 /// What a node says to the question whether it has a file.
 enum Has {
     Yes,
@@ -90,6 +97,19 @@ impl Desk {
             }
         }
         (all, outcome)
+    }
+
+    /// Ends a node's request, with what became of its body, and hears what it makes of it.
+    async fn close(&self, lane: Lane, written: pingora::Result<()>) -> Result<Taken, Failure> {
+        let Lane { name, node } = lane;
+        let answering = async {
+            let node = self.answer(&name, node, written).await?;
+            self.judge(&name, node).await
+        };
+        let answered = timeout(self.patience(), answering).await;
+        let node = answered.unwrap_or_else(|_| Err(self.silent(&name)))?;
+        let created = node.head().status == 201;
+        Ok(Taken { name, created })
     }
 
     /// Begins to send a blob to the nodes that lack it. `length` is `None` where it is not known.
@@ -161,7 +181,10 @@ impl Lanes<'_> {
         for (lane, sent) in std::mem::take(&mut self.live).into_iter().zip(sent) {
             match sent {
                 Ok(Ok(())) => self.live.push(lane),
-                Ok(failed) => self.close(lane, failed).await,
+                Ok(failed) => {
+                    let end = self.desk.close(lane, failed).await;
+                    self.ended(end);
+                }
                 Err(_) => self.outcome.failed.push(stalled(&lane.name, limit)),
             }
         }
@@ -169,23 +192,19 @@ impl Lanes<'_> {
 
     /// Hears what the nodes make of it. The second value tells whether any of them got the file only now.
     pub(super) async fn finish(mut self) -> (Outcome, bool) {
-        for lane in std::mem::take(&mut self.live) {
-            self.close(lane, Ok(())).await;
+        let live = std::mem::take(&mut self.live);
+        let closing = live.into_iter().map(|lane| self.desk.close(lane, Ok(())));
+        for end in join_all(closing).await {
+            self.ended(end);
         }
         (self.outcome, self.created)
     }
 
-    async fn close(&mut self, lane: Lane, written: pingora::Result<()>) {
-        let Lane { name, node } = lane;
-        let answering = async {
-            let node = self.desk.answer(&name, node, written).await?;
-            self.desk.judge(&name, node).await
-        };
-        let answered = timeout(self.desk.patience(), answering).await;
-        match answered.unwrap_or_else(|_| Err(self.desk.silent(&name))) {
-            Ok(node) => {
-                self.created |= node.head().status == 201;
-                self.outcome.done.push(name);
+    fn ended(&mut self, end: Result<Taken, Failure>) {
+        match end {
+            Ok(taken) => {
+                self.created |= taken.created;
+                self.outcome.done.push(taken.name);
             }
             Err(failure) => self.outcome.failed.push(failure),
         }

@@ -53,6 +53,7 @@ impl Desk {
         ctx: &mut Context,
     ) -> Result<(), Fault> {
         let targets = self.targets(call, Operation::Create, aim)?;
+        let _room = self.gateway.jobs.file()?;
         client.invite_body().await?;
         let named = Box::pin(self.receive(client)).await?;
         let (mut events, told) = Events::new();

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use super::server::{Answer, Server};
 use super::{call, has, listed, node};
 use crate::support::client::{Raw, Reply};
-use crate::support::{Herd, herd};
+use crate::support::{Herd, herd, within};
 
 const FILE: &[u8] = b"GGUF and what follows";
 
@@ -265,6 +265,33 @@ async fn an_uploaded_file_becomes_a_model_on_every_node() {
     }
     assert_eq!(dir.files(), 0, "nothing is left behind");
     herd.is_idle().await;
+}
+
+#[tokio::test]
+async fn files_on_their_way_have_a_limit_of_their_own() {
+    let (shop, dir) = (shop().await, Dir::new("many"));
+    let herd = over_shop(&shop, &dir.0).await;
+    let half = &form(&[("file", "x.gguf", b"half")])[..80];
+    let head = "POST /models/upload HTTP/1.1\r\nhost: g\r\ncontent-type: multipart/form-data; boundary=edge\r\n\
+                content-length: 1000\r\n\r\n";
+    let mut waiting = Vec::new();
+    for _ in 0..4 {
+        let mut raw = Raw::open(herd.addr()).await;
+        raw.send(head).await;
+        raw.send(half).await;
+        waiting.push(raw);
+    }
+    // No form at all is 400 as long as there is room.
+    within("the limit", async {
+        while upload(&herd, b"no form").await.status != 503 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    drop(waiting);
+    herd.is_idle().await;
+    upload(&herd, b"no form").await.is(400);
+    assert_eq!(dir.files(), 0, "nothing is left behind");
 }
 
 /// A folder of the test's own.
