@@ -1,5 +1,9 @@
 //! How a node is reached and what we show it to be let in: prepared once, used by traffic and probes alike.
 
+mod tls;
+
+pub(super) use tls::tls_failure;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -8,16 +12,13 @@ use base64::Engine as _;
 use http::header::{HeaderName, HeaderValue};
 use pingora::http::RequestHeader;
 use pingora::protocols::tls::CaType;
-use pingora::tls::{CertificateDer, RootCertStore};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::utils::tls::WrappedX509;
-use x509_parser::pem::Pem;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
+use pingora::utils::tls::CertKey;
 
 use crate::config::{NodeAuth, NodeConfig};
 use crate::dialect::{Call, Operation};
 use crate::error::{Fault, Kind};
-use crate::profile::{Listing, Profile};
+use crate::profile::Listing;
 
 use super::client::broken;
 
@@ -31,10 +32,10 @@ pub(super) struct NodeAccess {
     verify: bool,
     /// Trusted for this node in place of the system's.
     authorities: Option<Arc<CaType>>,
+    /// What we show it of ourselves.
+    client: Option<Arc<CertKey>>,
     /// The node's own authority: Ollama refuses a foreign `Host`.
     host: HeaderValue,
-    base_path: String,
-    pub(super) profile: Arc<Profile>,
     spells_loosely: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// The peer of the address that was used last.
@@ -76,12 +77,16 @@ impl NodeAccess {
                 .tls
                 .ca_pem
                 .as_deref()
-                .map(|pem| authorities(&node.name, pem))
+                .map(|pem| tls::authorities(&node.name, pem))
+                .transpose()?,
+            client: node
+                .tls
+                .client
+                .as_ref()
+                .map(|written| tls::client(&node.name, written))
                 .transpose()?,
             host: HeaderValue::from_str(&host)
                 .map_err(|error| unusable(&node.name, "host", &error))?,
-            base_path: url.base_path.clone(),
-            profile: node.profile.clone(),
             spells_loosely: node.profile.listing == Listing::Ollama,
             headers,
             known: ArcSwapOption::empty(),
@@ -119,6 +124,7 @@ impl NodeAccess {
         peer.options.verify_cert = self.verify;
         peer.options.verify_hostname = self.verify;
         peer.options.ca.clone_from(&self.authorities);
+        peer.client_cert_key.clone_from(&self.client);
         peer.options.connection_timeout = Some(timeouts.connect);
         // With TLS the handshake comes on top.
         peer.options.total_connection_timeout = Some(timeouts.connect * 2);
@@ -152,15 +158,19 @@ impl NodeAccess {
 
     /// Where this node keeps what Ollama has at `path`.
     pub(super) fn path_at(&self, operation: Operation, path: &str, query: Option<&str>) -> String {
-        self.path(&self.profile.place(operation, path), query)
+        let (prefix, path) = (
+            self.config.call_prefix(),
+            self.config.profile.place(operation, path),
+        );
+        match query {
+            Some(query) => format!("{prefix}{path}?{query}"),
+            None => format!("{prefix}{path}"),
+        }
     }
 
-    /// A path on this node, behind the path of its URL.
-    pub(super) fn path(&self, path: &str, query: Option<&str>) -> String {
-        match query {
-            Some(query) => format!("{}{path}?{query}", self.base_path),
-            None => format!("{}{path}", self.base_path),
-        }
+    /// A path on this node for our own questions, behind the path of its URL.
+    pub(super) fn path(&self, path: &str) -> String {
+        format!("{}{path}", self.config.url.base_path)
     }
 }
 
@@ -170,49 +180,6 @@ pub(super) struct Timeouts {
     pub(super) connect: std::time::Duration,
     /// Between two reads or writes.
     pub(super) read: std::time::Duration,
-}
-
-/// Reads certificates in PEM. Each is tried in both ways it will be used: as X.509, where Pingora's own parser would panic, and
-/// as an anchor of trust, which Pingora would find unusable only when it connects.
-fn authorities(node: &str, pem: &[u8]) -> Result<Arc<CaType>, Fault> {
-    let refused = |why: &dyn std::fmt::Display| {
-        let message = format!(
-            "node `{node}`: the file of its `tls.ca` can't be used: {why}; put the certificates of the authorities there, in PEM"
-        );
-        Fault::new(Kind::Internal, message)
-    };
-    let mut anchors = RootCertStore::empty();
-    let mut trusted = Vec::new();
-    for block in Pem::iter_from_buffer(pem) {
-        let block = block.map_err(|error| refused(&error))?;
-        if block.label != "CERTIFICATE" {
-            continue;
-        }
-        anchors
-            .add(CertificateDer::from(block.contents.as_slice()))
-            .map_err(|error| refused(&error))?;
-        let certificate = WrappedX509::try_new(block.contents, |der| {
-            X509Certificate::from_der(der).map(|(_, certificate)| certificate)
-        });
-        trusted.push(certificate.map_err(|error| refused(&error))?);
-    }
-    if trusted.is_empty() {
-        return Err(refused(&"it holds no certificate"));
-    }
-    Ok(trusted.into())
-}
-
-/// What a failed handshake means. The TLS library's own error is gone by now; only its text is left.
-pub(super) fn tls_failure(text: &str) -> String {
-    let told = text
-        .split_once("invalid peer certificate: ")
-        .map(|(_, rest)| rest.split(", SNI: ").next().unwrap_or(rest));
-    match told {
-        Some(why) => format!(
-            "its certificate is not trusted: {why} (see tls.ca and tls.server_name of the endpoint)"
-        ),
-        None => "the TLS handshake failed; does it serve https?".into(),
-    }
 }
 
 fn auth_header(auth: &NodeAuth) -> Option<(String, String)> {
@@ -246,4 +213,50 @@ fn unusable(node: &str, what: &str, error: &dyn std::fmt::Display) -> Fault {
             "node `{node}`: its header `{what}` can't be sent: {error}; correct it in the configuration"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{self, Sources};
+
+    #[test]
+    fn the_path_of_a_url_stands_before_calls_unless_the_operator_drops_it() {
+        // The endpoint, where it is asked for a chat completion, and where for its health.
+        let cases = [
+            ("url: http://h:1", "/v1/chat/completions?q", "/"),
+            ("url: http://h:1/llm", "/llm/v1/chat/completions?q", "/llm/"),
+            (
+                "url: http://h:1/llm, preserve_path: false",
+                "/v1/chat/completions?q",
+                "/llm/",
+            ),
+            (
+                "url: http://h:1/engines, type: dmr",
+                "/engines/v1/chat/completions?q",
+                "/engines/v1/models",
+            ),
+        ];
+        for (endpoint, call, health) in cases {
+            let text = format!("endpoints: [ {{ {endpoint} }} ]");
+            let config = config::load(&Sources {
+                file: Some(("test.yaml", &text)),
+                env: &|_| None,
+                env_names: Vec::new(),
+                read_file: &|_| Err("no files here".into()),
+                list_dir: &|_| Err("no files here".into()),
+                cores: 1,
+                terminal: false,
+            });
+            let node = Arc::new(config.unwrap().nodes[0].clone());
+            let access = NodeAccess::new(node.clone()).unwrap();
+            let path = access.path_at(
+                Operation::ChatCompletions,
+                "/v1/chat/completions",
+                Some("q"),
+            );
+            assert_eq!(path, call, "{endpoint}");
+            assert_eq!(access.path(&node.health_path), health, "{endpoint}");
+        }
+    }
 }

@@ -98,10 +98,11 @@ impl Gateway {
         path: &str,
         limits: FetchLimits,
     ) -> std::result::Result<Fetched, String> {
-        self.fetch_for(node, access, path, limits, None).await
+        self.fetch_for(node, access, &access.path(path), limits, None)
+            .await
     }
 
-    /// As [`Self::fetch`], for a client: its request's id tells the node that this is no probe.
+    /// As [`Self::fetch`], with the whole path as the node gets it. For a client its request's id tells the node that this is no probe.
     pub(super) async fn fetch_for(
         &self,
         node: NodeId,
@@ -136,7 +137,7 @@ impl Gateway {
             read: limits.time,
         };
         let peer = access.build_peer(addr, timeouts);
-        let mut request = RequestHeader::build("GET", access.path(path, None).as_bytes(), Some(4))?;
+        let mut request = RequestHeader::build("GET", path.as_bytes(), Some(4))?;
         request.insert_header("accept", "application/json")?;
         if let Some(id) = request_id {
             request.insert_header("x-request-id", id)?;

@@ -39,7 +39,7 @@ impl Gateway {
             body_bytes_max: listing::LISTING_BYTES_MAX,
         };
         let fetched = {
-            let path = access.profile.place(call.operation, &call.node_path);
+            let path = access.path_of(call, None);
             let id = Some(ctx.record.request_id.as_str());
             let fetching = pin!(self.fetch_for(route.node, &access, &path, limits, id));
             client.unless_gone(fetching).await?

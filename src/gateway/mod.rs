@@ -97,9 +97,9 @@ pub struct Gateway {
     /// For probes, without a pool.
     probes: Connector,
     waiting: Waiting,
+    rounds: Rounds,
     /// Pulls under way, so that the same one asked twice runs once.
     jobs: Jobs,
-    rounds: Rounds,
     budget: RetryBudget,
     metrics: Arc<Metrics>,
     stats: Stats,
@@ -132,8 +132,8 @@ impl Gateway {
             dns: Dns::default(),
             probes: Connector::new(None),
             waiting: Waiting::default(),
-            jobs: Jobs::default(),
             rounds: Rounds::default(),
+            jobs: Jobs::default(),
             budget: RetryBudget::new(),
             metrics: Arc::new(metrics),
             stats: Stats::default(),

@@ -120,12 +120,12 @@ impl Metrics {
             nodes: Nodes::declare(&declare)?,
             reloads: Reloads::declare(&declare)?,
             retries: declare.counter("retries_total", retries, &["reason"])?,
-            management: declare.counter("management_total", managed, &["operation", "outcome"])?,
             refreshes: declare.counter(
                 "discovery_refreshes_total",
                 "Misses that made the nodes be asked for their models",
                 &["result"],
             )?,
+            management: declare.counter("management_total", managed, &["operation", "outcome"])?,
             in_flight: declare.gauge("active_requests", "Requests in work")?,
             draining: declare.gauge("draining", "1 from SIGTERM on")?,
             registry: registry.clone(),

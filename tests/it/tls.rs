@@ -10,9 +10,11 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::PrivateKeyDer;
+use tokio_rustls::rustls::server::WebPkiClientVerifier;
+use tokio_rustls::rustls::server::danger::ClientCertVerifier;
+use tokio_rustls::rustls::{RootCertStore, ServerConfig};
 
 use crate::support::{Herd, within};
 
@@ -34,8 +36,29 @@ impl Authority {
         self.0.pem()
     }
 
+    /// A certificate of this name and its key, in PEM.
+    fn client(&self, name: &str) -> (String, String) {
+        let key = KeyPair::generate().expect("a key");
+        let params = CertificateParams::new([name.to_owned()]).expect("a name");
+        let certificate = params.signed_by(&key, &self.0).expect("a certificate");
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    /// A server of this name that lets only those in whose certificate this authority has signed.
+    fn picky_server(&self, name: &str) -> Arc<ServerConfig> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.0.der().clone()).expect("an anchor");
+        let provider = Arc::new(ring::default_provider());
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        self.server_for(name, clients.build().expect("a verifier"))
+    }
+
     /// What a server of this name needs.
     fn server(&self, name: &str) -> Arc<ServerConfig> {
+        self.server_for(name, WebPkiClientVerifier::no_client_auth())
+    }
+
+    fn server_for(&self, name: &str, clients: Arc<dyn ClientCertVerifier>) -> Arc<ServerConfig> {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new([name.to_owned()]).expect("a name");
         let certificate = params.signed_by(&key, &self.0).expect("a certificate");
@@ -43,7 +66,7 @@ impl Authority {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .expect("versions")
-            .with_no_client_auth()
+            .with_client_cert_verifier(clients)
             .with_single_cert(vec![certificate.der().clone()], key)
             .expect("a server");
         Arc::new(config)
@@ -137,6 +160,43 @@ async fn behind(
 
 const IP: &str = "127.0.0.1";
 const NAME: &str = "gpu.test";
+
+#[tokio::test]
+async fn a_node_that_asks_for_a_certificate_gets_ours() {
+    let (ours, other) = (Authority::new("ours"), Authority::new("other"));
+    let (cert, key) = ours.client("gateway.test");
+    let (foreign_cert, foreign_key) = other.client("gateway.test");
+    let files = [
+        ("ours.pem", ours.pem()),
+        ("cert.pem", cert),
+        ("key.pem", key),
+        ("foreign-cert.pem", foreign_cert),
+        ("foreign-key.pem", foreign_key),
+    ];
+    let cases = [
+        (
+            ", tls: { ca: ours.pem, cert: cert.pem, key: key.pem }",
+            true,
+        ),
+        (
+            ", tls: { ca: ours.pem, cert: foreign-cert.pem, key: foreign-key.pem }",
+            false,
+        ),
+        (", tls: { ca: ours.pem }", false),
+    ];
+    for (tls, lets_in) in cases {
+        let (herd, _terminator) = behind(ours.picky_server(IP), tls, "1s", &files).await;
+        if lets_in {
+            herd.settled().await;
+            herd.post("/api/chat", CHAT).await.is(200);
+        } else {
+            herd.eventually(&format!("a refusal of {tls}"), |view| {
+                view.nodes[0].health.is_down()
+            })
+            .await;
+        }
+    }
+}
 
 #[tokio::test]
 async fn whom_the_gateway_trusts() {
