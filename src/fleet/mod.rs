@@ -24,6 +24,9 @@ pub use health::{CALM_RUN, Health, Machine};
 pub mod listing;
 pub use listing::{Installed, Loaded};
 
+mod unify;
+pub use unify::{About, Kind};
+
 mod catalogue;
 
 mod timestamp;
