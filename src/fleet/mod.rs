@@ -27,6 +27,12 @@ pub use listing::{Installed, Loaded};
 mod unify;
 pub use unify::{About, Kind};
 
+mod offer;
+pub use offer::Offered;
+
+mod rules;
+pub use rules::{Rules, Stand};
+
 mod catalogue;
 
 mod timestamp;
@@ -86,11 +92,15 @@ impl Fleet {
             }),
             picks: AtomicU64::new(0),
             freed: Arc::default(),
-            snapshot: ArcSwap::from_pointee(Snapshot::new(Vec::new(), Vec::new())),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(
+                Vec::new(),
+                Vec::new(),
+                Arc::default(),
+            )),
             membership: watch::Sender::new(0),
         };
         let nodes = nodes.into_iter().map(Arc::new).collect();
-        fleet.reconfigure(nodes, health, |_| ());
+        fleet.reconfigure(nodes, health, Rules::default(), |_| ());
         fleet
     }
 
@@ -107,6 +117,7 @@ impl Fleet {
         &self,
         nodes: Vec<Arc<NodeConfig>>,
         health: HealthConfig,
+        rules: Rules,
         prepare: impl FnOnce(&[(NodeId, Arc<NodeConfig>)]),
     ) {
         let mut writer = self.write();
@@ -127,7 +138,7 @@ impl Fleet {
         writer
             .machines
             .retain(|id, _| members.iter().any(|(known, _)| known == id));
-        self.publish(Snapshot::new(nodes, leaving));
+        self.publish(Snapshot::new(nodes, leaving, Arc::new(rules)));
         self.membership.send_modify(|changes| *changes += 1);
     }
 
@@ -204,12 +215,12 @@ impl Fleet {
             Observation::Probe(result) => {
                 let result = result.as_ref().copied().map_err(String::as_str);
                 machine.probed(result, now, health);
-                with_health(&current, at, machine)
+                with_health(&current, at, machine, now)
             }
             Observation::Traffic(result) => {
                 let result = result.as_ref().copied().map_err(String::as_str);
                 machine.served(result, now, health);
-                with_health(&current, at, machine)
+                with_health(&current, at, machine, now)
             }
             Observation::Installed { models, version } => {
                 with_installed(&current, at, models, version)
@@ -245,6 +256,7 @@ impl Writer {
             // Who watches a node tells by the pointer whether its settings changed.
             if *node.config != *config {
                 node.config = config;
+                node.offered = offer::offered(&node.config, node.models());
             }
             return node;
         }
@@ -258,21 +270,40 @@ impl Writer {
             draining: false,
             version: None,
             installed: None,
+            offered: Arc::default(),
+            stale: false,
             loaded: Arc::default(),
             counters: Arc::default(),
         }
     }
 }
 
-fn with_health(current: &Snapshot, at: usize, machine: &Machine) -> Option<Snapshot> {
-    if current.nodes[at].health == *machine.health() {
+fn with_health(
+    current: &Snapshot,
+    at: usize,
+    machine: &Machine,
+    now: Instant,
+) -> Option<Snapshot> {
+    let before = &current.nodes[at];
+    // A node that is down is probed in turn, which is clock enough to notice that it has been down for too long.
+    let stale = match machine.health() {
+        Health::Down { since, .. } => {
+            current.rules().stale_threshold <= now.saturating_duration_since(*since)
+        }
+        Health::Up | Health::Unknown => false,
+    };
+    if before.health == *machine.health() && before.stale == stale {
         return None;
     }
     let mut nodes = current.nodes.clone();
     let node = &mut nodes[at];
     node.health = machine.health().clone();
-    if matches!(node.health, Health::Down { .. }) && !node.loaded.is_empty() {
+    node.stale = stale;
+    let lost = node.health.is_down() && !node.loaded.is_empty();
+    if lost {
         node.loaded = Arc::default();
+    }
+    if lost || before.stale != stale {
         return Some(current.with_other_models(nodes));
     }
     Some(current.with_same_models(nodes))
@@ -296,6 +327,7 @@ fn with_installed(
     if same_models {
         return Some(current.with_same_models(nodes));
     }
+    node.offered = offer::offered(&node.config, &models);
     node.installed = Some(models.into());
     Some(current.with_other_models(nodes))
 }

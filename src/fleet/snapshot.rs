@@ -12,6 +12,8 @@ use crate::fleet::NodeId;
 use crate::fleet::catalogue;
 use crate::fleet::health::Health;
 use crate::fleet::listing::{Installed, Loaded};
+use crate::fleet::offer::Offered;
+use crate::fleet::rules::Rules;
 use crate::model::ModelKey;
 use crate::profile::Listing;
 
@@ -45,6 +47,10 @@ pub struct Node {
     pub version: Option<Arc<str>>,
     /// `None` until the node has told its models for the first time; kept when it goes down.
     pub installed: Option<Arc<[Installed]>>,
+    /// What of these clients may ask for, and under which names; rebuilt whenever they or the node's settings change.
+    pub(super) offered: Arc<[Offered]>,
+    /// Whether it has been down for so long that its models left the catalogue.
+    pub(super) stale: bool,
     /// Emptied when the node goes down: nobody knows what a lost node holds in memory.
     pub loaded: Arc<[Loaded]>,
     pub(super) counters: Arc<Counters>,
@@ -61,7 +67,7 @@ pub struct Holder {
     pub spelled: Arc<str>,
     /// Whether the model is in the node's memory.
     pub warm: bool,
-    /// Where the model stands in the node's `installed`.
+    /// Where the model stands in the node's `offered`.
     pub(super) place: usize,
 }
 
@@ -107,9 +113,14 @@ impl Node {
         self.installed.is_some()
     }
 
-    /// The installed models, none while the node has not told them.
+    /// The installed models under the node's own names, whether offered or not; none while the node has not told them.
     pub fn models(&self) -> &[Installed] {
         self.installed.as_deref().unwrap_or_default()
+    }
+
+    /// What clients may ask for; nothing of a node that has been down for longer than `stale_threshold`.
+    pub fn offered(&self) -> &[Offered] {
+        if self.stale { &[] } else { &self.offered }
     }
 }
 
@@ -245,7 +256,9 @@ fn index(nodes: &[Node]) -> Index {
     let mut index = Index::new();
     for (at, node) in nodes.iter().enumerate() {
         let warmth = Warmth::of(node);
-        for (place, model) in node.models().iter().enumerate() {
+        let models = node.models();
+        for (place, offered) in node.offered().iter().enumerate() {
+            let model = &models[offered.place];
             let holder = Holder {
                 node: node.id,
                 at,
@@ -253,9 +266,9 @@ fn index(nodes: &[Node]) -> Index {
                 warm: warmth.is_warm(model),
                 place,
             };
-            match index.get_mut(&model.key) {
+            match index.get_mut(&offered.key) {
                 Some(holders) => holders.push(holder),
-                None => drop(index.insert(model.key.clone(), vec![holder])),
+                None => drop(index.insert(offered.key.clone(), vec![holder])),
             }
         }
     }
@@ -265,7 +278,7 @@ fn index(nodes: &[Node]) -> Index {
 /// Which models of one node are in its memory.
 #[derive(PartialEq, Eq)]
 pub(super) enum Warmth<'a> {
-    /// Such servers list only what they hold in memory.
+    /// Such servers list only what they hold in memory, or say of each model whether they do.
     All,
     /// By digest, because copies of a model share one runner and only the name that loaded first is listed.
     Listed {
@@ -288,7 +301,7 @@ impl Warmth<'_> {
 
     fn is_warm(&self, model: &Installed) -> bool {
         match self {
-            Warmth::All => true,
+            Warmth::All => model.loaded != Some(false),
             Warmth::Listed { digests, keys } => {
                 digests.contains(model.digest.as_ref()) || keys.contains(&model.key)
             }

@@ -5,7 +5,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use crate::config::{Config, NodeConfig};
 use crate::error::{Fault, Kind};
-use crate::fleet::NodeId;
+use crate::fleet::{NodeId, Rules};
 
 use super::Gateway;
 use super::credentials::NodeAccess;
@@ -86,7 +86,8 @@ impl Gateway {
 
     fn seat(&self, nodes: Vec<Arc<NodeConfig>>, accesses: Vec<Arc<NodeAccess>>, config: &Config) {
         let before = self.fleet.view();
-        self.fleet.reconfigure(nodes, config.health, |members| {
+        let rules = Rules::of(config);
+        self.fleet.reconfigure(nodes, config.health, rules, |members| {
             let ids = members.iter().map(|(id, _)| *id);
             let mut next: Accesses = ids.zip(accesses).collect();
             for node in &before.nodes {
