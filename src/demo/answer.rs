@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::engine::Wish;
 use super::http::Answer;
+use super::manage::Work;
 
 /// One unit of language.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,6 +93,9 @@ pub(super) type Then<T> = Box<dyn Fn(Result<T, &str>) -> Answer + Send>;
 /// What comes of a request that was understood.
 pub(super) enum Act {
     Say(Answer),
+    /// Before the body was read; the connection serves nothing more.
+    SayEarly(Answer),
+    Work(Work),
     Generate(Job),
     /// A load request; the answer follows when the model is there.
     WarmUp(Wish, Then<()>),

@@ -211,7 +211,7 @@ impl Ask<'_> {
     /// Runner options and keep_alive exist in the native dialect only.
     fn wish(&self, body: &Value, model: &Model) -> Read<Wish> {
         let mut wish = Wish {
-            key: model.key.clone(),
+            model: model.clone(),
             options: RunnerOptions::default(),
             keep_alive: None,
         };

@@ -1,5 +1,6 @@
 //! What a node shall be, until it starts.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
@@ -10,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 use super::engine::{Engine, Limits};
-use super::library::{Model, Use};
+use super::library::{Facts, Model, Use, key};
 use super::seen::Journal;
 use super::{Kind, Node, Settings, Shared, server};
 
@@ -36,11 +37,14 @@ impl NodeBuilder {
             settings: Settings {
                 name: "node".to_owned(),
                 kind: Kind::Ollama,
-                version: "0.33.0".to_owned(),
+                version: String::new(),
                 says: words.map(Arc::from).to_vec(),
                 thoughts: thoughts.map(Arc::from).to_vec(),
                 tokens: None,
                 token_delay: Duration::ZERO,
+                facts: HashMap::new(),
+                registry: None,
+                pull_steps: 4,
             },
             limits: Limits {
                 slots: 1,
@@ -65,7 +69,7 @@ impl NodeBuilder {
         self
     }
 
-    /// What `/api/version` says, without a leading `v`.
+    /// What the server says that its version is, without a leading `v`; default: a recent one of its kind.
     pub fn version(mut self, version: &str) -> Self {
         self.settings.version = version.to_owned();
         self
@@ -95,6 +99,54 @@ impl NodeBuilder {
         self
     }
 
+    /// What a model's `details` say, such as `qwen3`, `8.2B` and `Q4_K_M`; the size in bytes follows.
+    pub fn details(
+        self,
+        name: &str,
+        family: &str,
+        parameter_size: &str,
+        quantization: &str,
+    ) -> Self {
+        self.fact(name, |facts| {
+            facts.family = Some(family.to_owned());
+            facts.parameter_size = Some(parameter_size.to_owned());
+            facts.quantization = Some(quantization.to_owned());
+        })
+    }
+
+    /// What a model says that it can do, in Ollama's words: `completion`, `tools`, `insert`, `vision`, `embedding`, `thinking`.
+    pub fn capabilities(self, name: &str, capabilities: &[&str]) -> Self {
+        let capabilities = capabilities.iter().map(|c| (*c).to_owned()).collect();
+        self.fact(name, |facts| facts.capabilities = Some(capabilities))
+    }
+
+    /// Tokens that a model was trained for, default 131072.
+    pub fn context(self, name: &str, tokens: i64) -> Self {
+        self.fact(name, |facts| facts.context_length = Some(tokens))
+    }
+
+    /// 64 hexadecimal digits in place of those that a model of this name has on every other node.
+    pub fn digest(self, name: &str, digest: &str) -> Self {
+        self.fact(name, |facts| facts.digest = Some(digest.to_owned()))
+    }
+
+    fn fact(mut self, name: &str, tell: impl FnOnce(&mut Facts)) -> Self {
+        tell(self.settings.facts.entry(key(name)).or_default());
+        self
+    }
+
+    /// What can be pulled; by default anything can.
+    pub fn registry(mut self, names: &[&str]) -> Self {
+        self.settings.registry = Some(names.iter().map(|n| key(n)).collect());
+        self
+    }
+
+    /// Lines that tell how far the pull of a model's weights is, default 4, at least 1.
+    pub fn pull_steps(mut self, lines: u32) -> Self {
+        self.settings.pull_steps = u64::from(lines.max(1));
+        self
+    }
+
     /// Requests at once per loaded model, default 1; further ones wait in an invisible queue without limit.
     pub fn slots(mut self, slots: usize) -> Self {
         self.limits.slots = slots.max(1);
@@ -119,7 +171,7 @@ impl NodeBuilder {
         self
     }
 
-    /// The time before each token, default none.
+    /// The time before each token, and before each line of a pull, default none.
     pub fn token_delay(mut self, delay: Duration) -> Self {
         self.settings.token_delay = delay;
         self
@@ -153,28 +205,32 @@ impl NodeBuilder {
         let addr = listener.local_addr()?;
         let changed = Arc::new(Notify::new());
         let now = SystemTime::now();
+        let mut settings = self.settings;
+        if settings.version.is_empty() {
+            usual_version(settings.kind).clone_into(&mut settings.version);
+        }
         let mut models: Vec<Model> = Vec::new();
         let loaded = self.loaded.iter().map(|name| (name.clone(), Use::Chat));
         for (name, purpose) in self.models.iter().cloned().chain(loaded) {
-            let mut model = Model::new(&name, purpose, now);
-            if self.settings.kind == Kind::OpenAi {
-                model.name.clone_from(&name); // such servers know no tags
-            }
+            let model = settings.model(&name, purpose, now);
             if !models.iter().any(|m| m.key == model.key) {
                 models.push(model);
             }
         }
         let mut limits = self.limits;
-        if self.settings.kind == Kind::OpenAi {
+        if !settings.kind.loads_on_demand() {
             limits.loaded_max = usize::MAX;
         }
         let shared = Arc::new(Shared {
             engine: Arc::new(Engine::new(limits, Arc::clone(&changed))),
             journal: Arc::new(Journal::new(Arc::clone(&changed))),
             loaded: self.loaded,
-            settings: self.settings,
+            settings,
             models: Mutex::new(models),
             blobs: Mutex::default(),
+            probes: Mutex::default(),
+            pulls_held: watch::Sender::new(false),
+            pulling: AtomicUsize::new(0),
             fault: Mutex::new(None),
             paused_after: AtomicUsize::new(usize::MAX),
             paused: AtomicUsize::new(0),
@@ -187,6 +243,16 @@ impl NodeBuilder {
         shared.fill_memory();
         server::listen(&shared, listener);
         Ok(Node { addr, shared })
+    }
+}
+
+fn usual_version(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Ollama => "0.33.0",
+        Kind::OpenAi => "b6100-1a2b3c4d",
+        Kind::Vllm => "0.11.1",
+        Kind::SgLang => "0.5.3",
+        Kind::LmStudio => "0.4.1",
     }
 }
 

@@ -8,7 +8,8 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::http::{BODY_BYTES_MAX, Head, invalid, lock, parse_head, take_chunks};
+use super::body::Decoder;
+use super::http::{BODY_BYTES_MAX, Head, lock, parse_head};
 
 /// Bytes that a client may send ahead of the answer to its last request.
 const AHEAD_BYTES_MAX: usize = 1 << 20;
@@ -55,30 +56,30 @@ impl Conn {
         head: &Head,
         pace: Option<(usize, Duration)>,
     ) -> io::Result<Bytes> {
-        let chunked = head.is_chunked();
-        let length: usize = match head.header("content-length") {
-            Some(text) => text.trim().parse().map_err(|_| invalid("Content-Length"))?,
-            None => 0,
-        };
-        if BODY_BYTES_MAX < length {
-            return Err(invalid("body size"));
-        }
+        let mut body = BytesMut::new();
+        let mut decoder = Decoder::new(head, BODY_BYTES_MAX)?;
+        self.receive(head, &mut decoder, pace, &mut |bytes| {
+            body.extend_from_slice(bytes);
+        })
+        .await?;
+        Ok(body.freeze())
+    }
+
+    /// As [`Conn::body`], of a body that nobody keeps: `sink` sees every byte once.
+    ///
+    /// # Errors
+    /// As [`Conn::body`]; how large a body may be is the decoder's to say.
+    pub(super) async fn receive(
+        &self,
+        head: &Head,
+        decoder: &mut Decoder,
+        pace: Option<(usize, Duration)>,
+        sink: &mut (impl FnMut(&[u8]) + Send),
+    ) -> io::Result<()> {
         if head.header("expect").is_some() {
             self.write(b"HTTP/1.1 100 Continue\r\n\r\n").await?;
         }
-        let mut body = BytesMut::new();
-        loop {
-            let complete = if chunked {
-                take_chunks(&mut lock(&self.ahead), &mut body)?
-            } else {
-                let mut ahead = lock(&self.ahead);
-                let wanted = (length - body.len()).min(ahead.len());
-                body.extend_from_slice(&ahead.split_to(wanted));
-                body.len() == length
-            };
-            if complete {
-                return Ok(body.freeze());
-            }
+        while !decoder.take(&mut lock(&self.ahead), sink)? {
             if let Some((_, rest)) = pace {
                 tokio::time::sleep(rest).await;
             }
@@ -88,6 +89,17 @@ impl Conn {
                 == 0
             {
                 return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops whatever comes until the client closes.
+    pub(super) async fn discard(&self) {
+        loop {
+            lock(&self.ahead).clear();
+            if !matches!(self.fill(READ_BYTES).await, Ok(n) if n > 0) {
+                return;
             }
         }
     }

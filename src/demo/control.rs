@@ -62,7 +62,7 @@ fn seen(shared: &Shared) -> String {
             quote(&s.method),
             quote(&s.path),
             headers.join(","),
-            s.body.len(),
+            s.body_bytes,
             s.reused
         )
     });

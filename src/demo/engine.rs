@@ -10,9 +10,8 @@ use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
-use super::clock;
 use super::http::lock;
-use super::library::{CONTEXT_LENGTH, Model};
+use super::library::Model;
 
 /// Ollama's default keep_alive.
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(300);
@@ -38,15 +37,15 @@ impl RunnerOptions {
         gpu_fits && self.num_ctx == wish.num_ctx && self.rest == wish.rest
     }
 
-    fn context_length(&self) -> i64 {
-        self.num_ctx.unwrap_or(NUM_CTX).clamp(4, CONTEXT_LENGTH)
+    fn context_length(&self, trained: i64) -> i64 {
+        self.num_ctx.unwrap_or(NUM_CTX).clamp(4, trained.max(4))
     }
 }
 
 /// What a request asks of the node's memory.
 #[derive(Debug, Clone)]
 pub(super) struct Wish {
-    pub key: String,
+    pub model: Model,
     pub options: RunnerOptions,
     /// Sticks to the runner until another request sets it.
     pub keep_alive: Option<Duration>,
@@ -67,13 +66,20 @@ pub(super) struct Busy;
 
 struct Runner {
     id: u64,
-    key: String,
+    /// As it was when it was loaded: it stays listed when its name is deleted, and for all its copies.
+    model: Model,
     options: RunnerOptions,
     slots: Arc<Semaphore>,
     users: usize,
     last_used: u64,
     keep_alive: Duration,
     expires: SystemTime,
+}
+
+impl Runner {
+    fn holds(&self, wish: &Wish) -> bool {
+        self.model.weights == wish.model.weights
+    }
 }
 
 #[derive(Default)]
@@ -151,9 +157,9 @@ impl Engine {
     }
 
     /// Puts the model into memory at once.
-    pub(super) fn preload(self: &Arc<Engine>, key: &str) {
+    pub(super) fn preload(self: &Arc<Engine>, model: &Model) {
         let wish = Wish {
-            key: key.to_owned(),
+            model: model.clone(),
             options: RunnerOptions::default(),
             keep_alive: None,
         };
@@ -161,12 +167,12 @@ impl Engine {
     }
 
     /// Unloads the model as soon as nobody uses it.
-    pub(super) fn unload(&self, key: &str) {
+    pub(super) fn unload(&self, model: &Model) {
         let now = SystemTime::now();
         for runner in lock(&self.memory)
             .runners
             .iter_mut()
-            .filter(|r| r.key == key)
+            .filter(|r| r.model.weights == model.weights)
         {
             runner.keep_alive = Duration::ZERO;
             runner.expires = now;
@@ -178,6 +184,17 @@ impl Engine {
     pub(super) fn clear(&self) {
         lock(&self.memory).runners.clear();
         self.changed.notify_waiters();
+    }
+
+    pub(super) fn has_loaded(&self, model: &Model) -> bool {
+        let mut memory = lock(&self.memory);
+        memory.sweep();
+        let mut runners = memory.runners.iter();
+        runners.any(|r| r.model.weights == model.weights)
+    }
+
+    pub(super) fn slots(&self) -> usize {
+        self.limits.slots
     }
 
     pub(super) fn generating(&self) -> usize {
@@ -194,25 +211,16 @@ impl Engine {
     }
 
     /// The elements of `/api/ps`, the one that expires last first.
-    pub(super) fn ps(&self, models: &[Model]) -> Vec<String> {
+    pub(super) fn ps(&self) -> Vec<String> {
         let mut memory = lock(&self.memory);
         memory.sweep();
         let mut runners: Vec<&Runner> = memory.runners.iter().collect();
         runners.sort_by_key(|r| std::cmp::Reverse(r.expires));
-        let described = runners.into_iter().filter_map(|runner| {
-            let model = models.iter().find(|m| m.key == runner.key)?;
-            let name = super::json::quote(&model.name);
-            Some(format!(
-                "{{\"name\":{name},\"model\":{name},\"size\":{size},\"digest\":\"{}\",\"details\":{},\
-                 \"expires_at\":\"{}\",\"size_vram\":{size},\"context_length\":{}}}",
-                model.digest(),
-                model.details(),
-                clock::rfc3339(runner.expires),
-                runner.options.context_length(),
-                size = model.size_bytes() * 2,
-            ))
-        });
-        described.collect()
+        let describe = |runner: &Runner| {
+            let context = runner.options.context_length(runner.model.context_length);
+            runner.model.loaded(runner.expires, context)
+        };
+        runners.into_iter().map(describe).collect()
     }
 
     fn join(self: &Arc<Engine>, wish: &Wish) -> Option<Seat> {
@@ -225,7 +233,7 @@ impl Engine {
         memory.tick += 1;
         let tick = memory.tick;
         let mut runners = memory.runners.iter_mut();
-        let runner = runners.find(|r| r.key == wish.key && r.options.fits(&wish.options))?;
+        let runner = runners.find(|r| r.holds(wish) && r.options.fits(&wish.options))?;
         runner.users += 1;
         runner.last_used = tick;
         runner.keep_alive = wish.keep_alive.unwrap_or(runner.keep_alive);
@@ -262,7 +270,7 @@ impl Engine {
         if let Some(seat) = self.seat(&mut memory, wish) {
             return Room::Loaded(seat);
         }
-        if let Some(at) = memory.runners.iter().position(|r| r.key == wish.key) {
+        if let Some(at) = memory.runners.iter().position(|r| r.holds(wish)) {
             // The same model with other options: it must be idle to be replaced.
             if memory.runners[at].users > 0 {
                 return Room::Full;
@@ -289,7 +297,7 @@ impl Engine {
         let keep_alive = wish.keep_alive.unwrap_or(KEEP_ALIVE);
         let runner = Runner {
             id: memory.tick,
-            key: wish.key.clone(),
+            model: wish.model.clone(),
             options: wish.options.clone(),
             slots: Arc::new(Semaphore::new(self.limits.slots)),
             users: 1,

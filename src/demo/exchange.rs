@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use super::answer::{Act, Job, Said, Stats};
 use super::ask::refusal;
+use super::blobs::{self, Upload};
 use super::conn::Conn;
 use super::engine::{Turn, Wish};
 use super::fault::{Cut, Fault};
@@ -16,7 +17,8 @@ use super::http::{self, Answer, Framing, Head};
 use super::ollama::DIED;
 use super::routes::route;
 use super::seen::Ticket;
-use super::{Kind, Shared};
+use super::wire::Wire;
+use super::{Shared, others, probes};
 
 const BUSY: &str = "server busy, please try again.  maximum pending requests exceeded";
 const GIANT_CHUNK_BYTES: usize = 64 << 10;
@@ -48,11 +50,11 @@ impl Exchange<'_> {
             Some(Fault::SlowRead { bytes, ms }) => Some((bytes.max(1), Duration::from_millis(ms))),
             _ => None,
         };
-        let Ok(body) = self.conn.body(self.head, pace).await else {
-            return Next::Close;
+        let act = match self.read(pace, &ticket).await {
+            Ok(Act::SayEarly(answer)) => return self.say_early(&answer, ticket).await,
+            Ok(act) => act,
+            Err(_) => return Next::Close,
         };
-        ticket.body(&body);
-        let act = route(self.shared, self.head, &body);
         let done = tokio::select! {
             biased;
             () = self.conn.gone() => None,
@@ -65,6 +67,32 @@ impl Exchange<'_> {
                 Next::Close
             }
         }
+    }
+
+    /// Reads the request's body and what is to be done.
+    async fn read(&self, pace: Option<(usize, Duration)>, ticket: &Ticket) -> io::Result<Act> {
+        if blobs::is_upload(self.shared, self.head) {
+            let upload = Upload {
+                shared: self.shared,
+                conn: self.conn,
+                head: self.head,
+                pace,
+                ticket,
+            };
+            return upload.take().await;
+        }
+        let body = self.conn.body(self.head, pace).await?;
+        ticket.body(&body);
+        Ok(route(self.shared, self.head, &body))
+    }
+
+    /// Answers although the client still sends; it may finish, but the connection serves nothing more.
+    async fn say_early(&self, answer: &Answer, mut ticket: Ticket) -> Next {
+        ticket.finish();
+        if self.conn.write(&answer.bytes(false, true)).await.is_ok() {
+            self.conn.discard().await;
+        }
+        Next::Close
     }
 
     async fn refuse_early(&self, fault: &Fault) -> Next {
@@ -100,7 +128,13 @@ impl Exchange<'_> {
             }
         }
         match act {
-            Act::Say(answer) => self.reply(answer, ticket).await,
+            Act::Say(answer) | Act::SayEarly(answer) => {
+                match probes::fault(self.shared, self.head) {
+                    Some(fault) => self.misprobe(fault, answer, ticket).await,
+                    None => self.reply(answer, ticket).await,
+                }
+            }
+            Act::Work(work) => self.work(work, ticket).await,
             Act::WarmUp(wish, then) => {
                 let done = self.warm_up(&wish).await;
                 self.reply(then(done), ticket).await
@@ -118,7 +152,7 @@ impl Exchange<'_> {
 
     async fn warm_up(&self, wish: &Wish) -> Result<(), &'static str> {
         if wish.keep_alive == Some(Duration::ZERO) {
-            self.shared.engine.unload(&wish.key);
+            self.shared.engine.unload(&wish.model);
             return Ok(());
         }
         self.shared.engine.warm_up(wish).await.map_err(|_| BUSY)
@@ -263,7 +297,7 @@ impl Exchange<'_> {
     }
 
     /// Sends a whole answer, with the faults that only falsify its length or its headers.
-    async fn reply(&self, mut answer: Answer, ticket: &mut Ticket) -> io::Result<Next> {
+    pub(super) async fn reply(&self, mut answer: Answer, ticket: &mut Ticket) -> io::Result<Next> {
         answer.headers.extend(self.extra_headers());
         let mut framing = answer.framing;
         let mut after: &[u8] = b"";
@@ -307,8 +341,8 @@ impl Exchange<'_> {
 
     fn extra_headers(&self) -> impl Iterator<Item = (&'static str, String)> {
         let of_fault = self.fault.as_ref().map_or(&[][..], Fault::headers);
-        let of_kind = match self.shared.settings.kind {
-            Kind::OpenAi if of_fault.is_empty() => &[("Server", "llama.cpp")][..],
+        let of_kind = match of_fault {
+            [] => others::headers(self.shared.settings.kind),
             _ => &[],
         };
         of_fault
@@ -317,25 +351,29 @@ impl Exchange<'_> {
             .map(|(n, v)| (*n, (*v).to_owned()))
     }
 
-    fn cut(&self, sent: usize) -> Option<Cut> {
+    pub(super) fn cut(&self, sent: usize) -> Option<Cut> {
         self.fault.as_ref().and_then(|f| f.cut(sent))
     }
 
     /// The time a token takes, and the pause that a test may have asked for.
     async fn pace(&self, sent: usize) {
+        self.rest().await;
+        self.shared.gate(sent).await;
+    }
+
+    pub(super) async fn rest(&self) {
         let delay = self.shared.settings.token_delay;
         if !delay.is_zero() {
             sleep(delay).await;
         }
-        self.shared.gate(sent).await;
     }
 
-    fn end(&self, ticket: &mut Ticket, next: Next) -> Next {
+    pub(super) fn end(&self, ticket: &mut Ticket, next: Next) -> Next {
         ticket.finish();
         next
     }
 
-    fn next(&self, framing: Framing) -> Next {
+    pub(super) fn next(&self, framing: Framing) -> Next {
         if self.head.closes() || framing == Framing::Close {
             Next::Close
         } else {
@@ -353,38 +391,5 @@ impl Job {
             tokens_in: self.tokens_in,
             tokens_out: self.pieces.len(),
         }
-    }
-}
-
-/// A stream on its way out.
-struct Wire {
-    out: Vec<u8>,
-    chunks: Vec<String>,
-    framing: Framing,
-}
-
-impl Wire {
-    fn encode(&mut self) {
-        for chunk in self.chunks.drain(..) {
-            match self.framing {
-                Framing::Chunked => http::chunk(&mut self.out, chunk.as_bytes()),
-                _ => self.out.extend_from_slice(chunk.as_bytes()),
-            }
-        }
-    }
-
-    async fn flush(&mut self, conn: &Conn) -> io::Result<()> {
-        self.encode();
-        conn.write(&self.out).await?;
-        self.out.clear();
-        Ok(())
-    }
-
-    async fn end(mut self, conn: &Conn) -> io::Result<()> {
-        self.encode();
-        if self.framing == Framing::Chunked {
-            self.out.extend_from_slice(b"0\r\n\r\n");
-        }
-        conn.write(&self.out).await
     }
 }

@@ -6,8 +6,8 @@ use super::ask::error;
 use super::http::{Answer, JSON};
 
 /// One way to misbehave. It strikes requests other than GET and HEAD, so that probes go on telling that all is well;
-/// for a node that fails its probes too see `Node::kill` and `Node::freeze`. `after` counts tokens; an answer that is
-/// not streamed is cut before its head instead.
+/// for a node that fails its probes too see `Node::kill` and `Node::freeze`. `after` counts tokens, or the lines of a
+/// pull, push or create; an answer that is not streamed is cut before its head instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "fault", rename_all = "snake_case")]
 pub enum Fault {

@@ -16,7 +16,7 @@ pub(super) const TEXT: &str = "text/plain";
 
 const HEAD_BYTES_MAX: usize = 1 << 20;
 const HEADERS_MAX: usize = 128;
-pub(super) const BODY_BYTES_MAX: usize = 256 << 20;
+pub(super) const BODY_BYTES_MAX: u64 = 256 << 20;
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -195,61 +195,9 @@ pub(super) fn parse_head(buf: &mut BytesMut) -> io::Result<Option<Head>> {
     Ok(Some(head))
 }
 
-/// Moves the whole chunks from `buf` to `body`; true when the last one was there.
-pub(super) fn take_chunks(buf: &mut BytesMut, body: &mut BytesMut) -> io::Result<bool> {
-    loop {
-        let parsed = httparse::parse_chunk_size(buf).map_err(|_| invalid("chunk size"))?;
-        let httparse::Status::Complete((line, size)) = parsed else {
-            return Ok(false);
-        };
-        let size = usize::try_from(size).map_err(|_| invalid("chunk size"))?;
-        if BODY_BYTES_MAX < size.saturating_add(body.len()) {
-            return Err(invalid("body size"));
-        }
-        if size == 0 {
-            return Ok(take_trailers(buf, line));
-        }
-        if buf.len() < line + size + 2 {
-            return Ok(false);
-        }
-        buf.advance(line);
-        body.extend_from_slice(&buf.split_to(size));
-        buf.advance(2);
-    }
-}
-
-/// Drops trailers up to the empty line; false when it is not there yet.
-fn take_trailers(buf: &mut BytesMut, from: usize) -> bool {
-    let mut at = from;
-    while let Some(line) = buf[at..].iter().position(|b| *b == b'\n') {
-        let is_empty = matches!(&buf[at..at + line], b"" | b"\r");
-        at += line + 1;
-        if is_empty {
-            buf.advance(at);
-            return true;
-        }
-    }
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn chunks_are_taken_at_every_border() {
-        let wire = b"4\r\nherd\r\n6;x=1\r\n of ll\r\n3\r\nama\r\n0\r\nTrailer: 1\r\n\r\nNEXT";
-        for cut in 0..wire.len() {
-            let mut buf = BytesMut::from(&wire[..cut]);
-            let mut body = BytesMut::new();
-            let early = take_chunks(&mut buf, &mut body).unwrap();
-            assert_eq!(early, wire.len() - 4 <= cut, "cut at {cut}");
-            buf.extend_from_slice(&wire[cut..]);
-            assert!(early || take_chunks(&mut buf, &mut body).unwrap());
-            assert_eq!(&body[..], b"herd of llama");
-            assert_eq!(&buf[..], b"NEXT");
-        }
-    }
 
     #[test]
     fn a_head_is_taken_once_it_is_whole() {

@@ -19,6 +19,17 @@ pub(super) enum Use {
     Embedding,
 }
 
+/// What a test says about a model; the rest is made up from its name and its use.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Facts {
+    pub family: Option<String>,
+    pub parameter_size: Option<String>,
+    pub quantization: Option<String>,
+    pub capabilities: Option<Vec<String>>,
+    pub context_length: Option<i64>,
+    pub digest: Option<String>,
+}
+
 /// One model on the disk.
 #[derive(Debug, Clone)]
 pub(super) struct Model {
@@ -28,48 +39,109 @@ pub(super) struct Model {
     pub key: String,
     pub purpose: Use,
     pub modified: SystemTime,
+    /// Of the manifest, 64 hexadecimal digits: the same on every node for the same name, unless a test wants a conflict.
+    pub digest: String,
+    /// Of the weights: copies and derived models share them, and with them the place in memory.
+    pub weights: String,
+    pub family: String,
+    pub parameter_size: String,
+    pub quantization: String,
+    pub capabilities: Vec<String>,
+    /// Tokens that it was trained for.
+    pub context_length: i64,
+}
+
+/// One file of a model as pulls, pushes and creates name it.
+pub(super) struct Layer {
+    pub digest: String,
+    pub bytes: u64,
 }
 
 impl Model {
-    pub(super) fn new(name: &str, purpose: Use, modified: SystemTime) -> Model {
+    pub(super) fn new(name: &str, purpose: Use, modified: SystemTime, facts: &Facts) -> Model {
+        let or = |told: &Option<String>, usual: &str| told.as_deref().unwrap_or(usual).to_owned();
+        let (family, size, quantization, capabilities) = match purpose {
+            Use::Chat | Use::Thinking => (
+                "llama",
+                "3.2B",
+                "Q4_K_M",
+                &["completion", "tools", "thinking"][..],
+            ),
+            Use::Embedding => ("nomic-bert", "137M", "F16", &["embedding"][..]),
+        };
+        let usual = || capabilities.iter().map(|c| (*c).to_owned()).collect();
+        let digest = or(&facts.digest, &hex64(&key(name)));
         Model {
             name: display(name),
             key: key(name),
             purpose,
             modified,
+            weights: hex64(&digest),
+            digest,
+            family: or(&facts.family, family),
+            parameter_size: or(&facts.parameter_size, size),
+            quantization: or(&facts.quantization, quantization),
+            capabilities: facts.capabilities.clone().unwrap_or_else(usual),
+            context_length: facts.context_length.unwrap_or(CONTEXT_LENGTH),
         }
     }
 
-    /// 64 hexadecimal digits, the same on every node for the same name.
-    pub(super) fn digest(&self) -> String {
-        let mut seed = self.key.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
-            (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
-        });
-        let mut digest = String::with_capacity(64);
-        for _ in 0..4 {
-            seed = mix(seed);
-            digest.push_str(&format!("{seed:016x}"));
+    /// The same under another name.
+    pub(super) fn copied(&self, name: &str, modified: SystemTime) -> Model {
+        Model {
+            name: display(name),
+            key: key(name),
+            modified,
+            ..self.clone()
         }
-        digest
     }
 
     /// Bytes on disk.
     pub(super) fn size_bytes(&self) -> u64 {
-        match self.purpose {
-            Use::Chat | Use::Thinking => 2_019_393_189,
-            Use::Embedding => 274_302_450,
-        }
+        let bits = match self.quantization.get(..2) {
+            Some("F3" | "FP") => 32,
+            Some("F1" | "BF") => 16,
+            Some("Q8") => 9,
+            _ => 5,
+        };
+        self.parameters() / 8 * bits
+    }
+
+    /// What `3.2B` or `137M` means.
+    pub(super) fn parameters(&self) -> u64 {
+        let text = &self.parameter_size;
+        let at = text.len().saturating_sub(1);
+        let scale = match text.as_bytes().last() {
+            Some(b'K') => 1e3,
+            Some(b'M') => 1e6,
+            Some(b'B') => 1e9,
+            Some(b'T') => 1e12,
+            _ => return 0,
+        };
+        (text[..at].parse::<f64>().unwrap_or_default() * scale).round() as u64
+    }
+
+    /// Its files, the weights first.
+    pub(super) fn layers(&self) -> [Layer; 3] {
+        let small = |what: &str, bytes| Layer {
+            digest: hex64(&format!("{}{what}", self.digest)),
+            bytes,
+        };
+        let weights = Layer {
+            digest: self.weights.clone(),
+            bytes: self.size_bytes(),
+        };
+        [weights, small("template", 29), small("config", 358)]
     }
 
     /// `details` as `/api/ps` and `/api/show` have it, without the closing brace, so that `/api/tags` can add to it.
     fn details_open(&self) -> String {
-        let (family, size) = match self.purpose {
-            Use::Chat | Use::Thinking => ("llama", "3.2B"),
-            Use::Embedding => ("nomic-bert", "137M"),
-        };
+        let family = quote(&self.family);
         format!(
-            "{{\"parent_model\":\"\",\"format\":\"gguf\",\"family\":\"{family}\",\"families\":[\"{family}\"],\
-             \"parameter_size\":\"{size}\",\"quantization_level\":\"Q4_K_M\""
+            "{{\"parent_model\":\"\",\"format\":\"gguf\",\"family\":{family},\"families\":[{family}],\
+             \"parameter_size\":{},\"quantization_level\":{}",
+            quote(&self.parameter_size),
+            quote(&self.quantization)
         )
     }
 
@@ -77,32 +149,55 @@ impl Model {
         self.details_open() + "}"
     }
 
-    fn embedding_length(&self) -> usize {
+    pub(super) fn embedding_length(&self) -> usize {
         match self.purpose {
             Use::Chat | Use::Thinking => 3072,
             Use::Embedding => super::embed::DIMENSIONS,
         }
     }
 
-    fn capabilities(&self) -> &'static str {
-        match self.purpose {
-            Use::Chat | Use::Thinking => "[\"completion\",\"tools\",\"thinking\"]",
-            Use::Embedding => "[\"embedding\"]",
-        }
+    pub(super) fn can(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|c| c == capability)
     }
 
-    /// One element of `/api/tags`.
-    pub(super) fn tag(&self) -> String {
+    /// A JSON list.
+    pub(super) fn capabilities(&self) -> String {
+        let quoted: Vec<String> = self.capabilities.iter().map(|c| quote(c)).collect();
+        format!("[{}]", quoted.join(","))
+    }
+
+    /// One element of `/api/tags`; nodes before 0.30 tell less.
+    pub(super) fn tag(&self, is_terse: bool) -> String {
         let name = quote(&self.name);
+        let more = if is_terse {
+            "}".to_owned()
+        } else {
+            format!(
+                ",\"context_length\":{},\"embedding_length\":{}}},\"capabilities\":{}",
+                self.context_length,
+                self.embedding_length(),
+                self.capabilities()
+            )
+        };
         format!(
-            "{{\"name\":{name},\"model\":{name},\"modified_at\":\"{}\",\"size\":{},\"digest\":\"{}\",\"details\":{},\
-             \"context_length\":{CONTEXT_LENGTH},\"embedding_length\":{}}},\"capabilities\":{}}}",
+            "{{\"name\":{name},\"model\":{name},\"modified_at\":\"{}\",\"size\":{},\"digest\":\"{}\",\"details\":{}{more}}}",
             clock::rfc3339(self.modified),
             self.size_bytes(),
-            self.digest(),
+            self.digest,
             self.details_open(),
-            self.embedding_length(),
-            self.capabilities()
+        )
+    }
+
+    /// One element of `/api/ps`.
+    pub(super) fn loaded(&self, expires: SystemTime, context_length: i64) -> String {
+        let name = quote(&self.name);
+        format!(
+            "{{\"name\":{name},\"model\":{name},\"size\":{size},\"digest\":\"{}\",\"details\":{},\
+             \"expires_at\":\"{}\",\"size_vram\":{size},\"context_length\":{context_length}}}",
+            self.digest,
+            self.details(),
+            clock::rfc3339(expires),
+            size = self.size_bytes() * 2,
         )
     }
 
@@ -112,8 +207,7 @@ impl Model {
         let modelfile = format!(
             "# Modelfile generated by \"ollama show\"\n# To build a new Modelfile based on this, replace FROM with:\n\
              # FROM {}\n\nFROM /root/.ollama/models/blobs/sha256-{}\nTEMPLATE {template}\n",
-            self.name,
-            self.digest()
+            self.name, self.weights
         );
         let parameters = match self.purpose {
             Use::Chat | Use::Thinking => {
@@ -135,20 +229,24 @@ impl Model {
     }
 
     fn info(&self) -> String {
+        let arch = quote(&self.family);
+        let arch = arch.trim_matches('"');
         let pooling = match self.purpose {
-            Use::Chat | Use::Thinking => "",
-            Use::Embedding => "\"llama.pooling_type\":1,",
+            Use::Chat | Use::Thinking => String::new(),
+            Use::Embedding => format!("\"{arch}.pooling_type\":1,"),
         };
         format!(
-            "{{\"general.architecture\":\"llama\",\"general.file_type\":15,\"general.parameter_count\":3212749888,\
-             \"general.quantization_version\":2,\"llama.attention.head_count\":24,\"llama.attention.head_count_kv\":8,\
-             \"llama.attention.layer_norm_rms_epsilon\":0.00001,\"llama.block_count\":28,\
-             \"llama.context_length\":{CONTEXT_LENGTH},\"llama.embedding_length\":{},\"llama.feed_forward_length\":8192,\
-             {pooling}\"llama.rope.dimension_count\":128,\"llama.rope.freq_base\":500000,\"llama.vocab_size\":128256,\
+            "{{\"general.architecture\":\"{arch}\",\"general.file_type\":15,\"general.parameter_count\":{},\
+             \"general.quantization_version\":2,\"{arch}.attention.head_count\":24,\"{arch}.attention.head_count_kv\":8,\
+             \"{arch}.attention.layer_norm_rms_epsilon\":0.00001,\"{arch}.block_count\":28,\
+             \"{arch}.context_length\":{},\"{arch}.embedding_length\":{},\"{arch}.feed_forward_length\":8192,\
+             {pooling}\"{arch}.rope.dimension_count\":128,\"{arch}.rope.freq_base\":500000,\"{arch}.vocab_size\":128256,\
              \"tokenizer.ggml.add_bos_token\":true,\"tokenizer.ggml.add_eos_token\":false,\
              \"tokenizer.ggml.bos_token_id\":128000,\"tokenizer.ggml.eos_token_id\":128009,\
              \"tokenizer.ggml.merges\":null,\"tokenizer.ggml.model\":\"gpt2\",\"tokenizer.ggml.padding_token_id\":3,\
              \"tokenizer.ggml.pre\":\"llama-bpe\",\"tokenizer.ggml.token_type\":null,\"tokenizer.ggml.tokens\":null}}",
+            self.parameters(),
+            self.context_length,
             self.embedding_length()
         )
     }
@@ -194,6 +292,19 @@ fn strip<'a>(name: &'a str, prefix: &str) -> &'a str {
     }
 }
 
+/// 64 hexadecimal digits that depend on the text alone.
+pub(super) fn hex64(text: &str) -> String {
+    let mut seed = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| {
+        (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3)
+    });
+    let mut digits = String::with_capacity(64);
+    for _ in 0..4 {
+        seed = mix(seed);
+        digits.push_str(&format!("{seed:016x}"));
+    }
+    digits
+}
+
 /// A number that looks random, from one that does not (splitmix64).
 pub(super) fn mix(seed: u64) -> u64 {
     let z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -225,14 +336,44 @@ mod tests {
     #[test]
     fn documents_are_json() {
         for purpose in [Use::Chat, Use::Embedding] {
-            let model = Model::new("user/thing", purpose, SystemTime::UNIX_EPOCH);
-            assert_eq!(model.digest().len(), 64);
-            for text in [model.tag(), model.show(), model.openai("thing")] {
+            let facts = Facts::default();
+            let model = Model::new("user/thing", purpose, SystemTime::UNIX_EPOCH, &facts);
+            assert_eq!(model.digest.len(), 64);
+            for text in [
+                model.tag(false),
+                model.tag(true),
+                model.show(),
+                model.openai("thing"),
+            ] {
                 assert!(
                     serde_json::from_str::<serde_json::Value>(&text).is_ok(),
                     "{text}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn sizes_follow_from_the_details() {
+        for (size, quantization, parameters, bytes) in [
+            ("3.2B", "Q4_K_M", 3_200_000_000, 2_000_000_000),
+            ("137M", "F16", 137_000_000, 274_000_000),
+            ("8B", "Q8_0", 8_000_000_000, 9_000_000_000),
+            ("111K", "F32", 111_000, 444_000),
+            ("", "", 0, 0),
+            ("many", "?", 0, 0),
+        ] {
+            let facts = Facts {
+                parameter_size: Some(size.to_owned()),
+                quantization: Some(quantization.to_owned()),
+                ..Facts::default()
+            };
+            let model = Model::new("a", Use::Chat, SystemTime::UNIX_EPOCH, &facts);
+            assert_eq!(
+                (model.parameters(), model.size_bytes()),
+                (parameters, bytes),
+                "{size}"
+            );
         }
     }
 }

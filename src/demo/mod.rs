@@ -6,6 +6,8 @@
 mod answer;
 mod anthropic;
 mod ask;
+mod blobs;
+mod body;
 mod builder;
 mod clock;
 mod conn;
@@ -17,8 +19,12 @@ mod fault;
 mod http;
 mod json;
 mod library;
+mod manage;
 mod ollama;
 mod openai;
+mod others;
+mod probes;
+mod progress;
 mod responses;
 mod routes;
 mod script;
@@ -26,24 +32,28 @@ mod seen;
 mod server;
 #[cfg(test)]
 mod tests;
+mod wire;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 
 pub use self::builder::{NodeBuilder, trio};
 pub use self::fault::Fault;
+pub use self::probes::ListingFault;
 pub use self::seen::{Outcome, Seen};
 
 use self::engine::Engine;
 use self::http::{Head, lock};
-use self::library::Model;
+use self::library::{Facts, Model, Use};
+use self::probes::Probes;
+use self::progress::Counted;
 use self::seen::Journal;
 
 /// Which server a node imitates.
@@ -53,6 +63,19 @@ pub enum Kind {
     Ollama,
     /// llama.cpp's server: `/v1/*` and `/health`, no `/api/*`; all its models are always in memory.
     OpenAi,
+    /// vLLM: `/v1/*`, `/health` and `/version`; all its models are always in memory.
+    Vllm,
+    /// SGLang: as vLLM, with `/get_model_info`.
+    SgLang,
+    /// LM Studio: `/v1/*` and `/api/v0/models`; models are loaded when asked for, and what it doesn't know gets status 200.
+    LmStudio,
+}
+
+impl Kind {
+    /// Whether models are in memory only when somebody asked for them.
+    fn loads_on_demand(self) -> bool {
+        matches!(self, Kind::Ollama | Kind::LmStudio)
+    }
 }
 
 /// What a node says and how fast; it never changes while it runs.
@@ -65,6 +88,31 @@ struct Settings {
     thoughts: Vec<Arc<str>>,
     tokens: Option<usize>,
     token_delay: Duration,
+    /// By the key of the model's name.
+    facts: HashMap<String, Facts>,
+    /// The keys of what can be pulled; `None`: anything.
+    registry: Option<HashSet<String>>,
+    /// Progress lines of a pull's weights, at least one.
+    pull_steps: u64,
+}
+
+impl Settings {
+    fn model(&self, name: &str, purpose: Use, modified: SystemTime) -> Model {
+        let mut model = Model::new(name, purpose, modified, &self.facts(name));
+        if self.kind != Kind::Ollama {
+            name.clone_into(&mut model.name); // such servers know no tags
+        }
+        model
+    }
+
+    /// Whether the node is older than this version; a text that is none counts as new.
+    fn is_before(&self, major: u64, minor: u64) -> bool {
+        let mut parts = self.version.split('.').map_while(|p| p.parse().ok());
+        match (parts.next(), parts.next()) {
+            (Some(x), Some(y)) => (x, y) < (major, minor),
+            _ => false,
+        }
+    }
 }
 
 /// A running node; dropping it ends it as [`Node::kill`] does.
@@ -155,11 +203,43 @@ impl Node {
 
     /// Puts a chat model on the disk, as `ollama pull` at the node itself would.
     pub fn install(&self, name: &str) {
-        lock(&self.shared.models).push(Model::new(
-            name,
-            library::Use::Chat,
-            std::time::SystemTime::now(),
-        ));
+        let settings = &self.shared.settings;
+        let model = settings.model(name, Use::Chat, SystemTime::now());
+        self.shared.put(model);
+    }
+
+    /// Takes a model from the memory and from the disk, as `ollama rm` at the node itself would.
+    pub fn uninstall(&self, name: &str) {
+        if let Some(model) = self.shared.take_out(name) {
+            self.shared.engine.unload(&model);
+        }
+    }
+
+    /// The listed names of the models on the disk, oldest first.
+    pub fn installed(&self) -> Vec<String> {
+        let models = lock(&self.shared.models);
+        models.iter().map(|m| m.name.clone()).collect()
+    }
+
+    /// Every pull stops after its first line with a digest until [`Node::release_pulls`].
+    pub fn hold_pulls(&self) {
+        self.shared.pulls_held.send_replace(true);
+    }
+
+    /// Undoes [`Node::hold_pulls`]: held pulls go on.
+    pub fn release_pulls(&self) {
+        self.shared.pulls_held.send_replace(false);
+    }
+
+    /// Pulls that run now, held ones included.
+    pub fn pulling(&self) -> usize {
+        self.shared.pulling.load(Ordering::SeqCst)
+    }
+
+    /// The size of an uploaded blob, if the node has it; `digest` as in the path, such as `sha256:…`.
+    pub fn blob_bytes(&self, digest: &str) -> Option<u64> {
+        let hex = blobs::hex(digest)?;
+        lock(&self.shared.blobs).get(&hex).copied()
     }
 
     /// As SIGKILL: the listener is closed on return, every connection is cut, the memory is empty.
@@ -204,7 +284,11 @@ struct Shared {
     journal: Arc<Journal>,
     models: Mutex<Vec<Model>>,
     loaded: Vec<String>,
-    blobs: Mutex<HashSet<String>>,
+    /// Bytes of every uploaded blob, by the digits of its digest.
+    blobs: Mutex<HashMap<String, u64>>,
+    probes: Mutex<Probes>,
+    pulls_held: watch::Sender<bool>,
+    pulling: AtomicUsize,
     /// With the number of requests it still strikes; `None`: all of them.
     fault: Mutex<Option<(Fault, Option<usize>)>>,
     paused_after: AtomicUsize,
@@ -223,12 +307,16 @@ impl Shared {
     }
 
     fn fill_memory(&self) {
-        let names: Vec<String> = match self.settings.kind {
-            Kind::Ollama => self.loaded.clone(),
-            Kind::OpenAi => lock(&self.models).iter().map(|m| m.name.clone()).collect(),
+        let models = lock(&self.models).clone();
+        let wanted: Vec<&Model> = if self.settings.kind.loads_on_demand() {
+            let keys = self.loaded.iter().map(|name| library::key(name));
+            keys.filter_map(|key| models.iter().find(|m| m.key == key))
+                .collect()
+        } else {
+            models.iter().collect()
         };
-        for name in names {
-            self.engine.preload(&library::key(&name));
+        for model in wanted {
+            self.engine.preload(model);
         }
     }
 
@@ -262,7 +350,7 @@ impl Shared {
         if sent < self.paused_after.load(Ordering::SeqCst) {
             return;
         }
-        let _held = Held::new(self);
+        let _held = Counted::new(self, |s| &s.paused);
         while self.paused_after.load(Ordering::SeqCst) <= sent {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -271,23 +359,5 @@ impl Shared {
                 changed.await;
             }
         }
-    }
-}
-
-/// A generation that is held back, counted until it goes on or is given up.
-struct Held<'a>(&'a Shared);
-
-impl Held<'_> {
-    fn new(shared: &Shared) -> Held<'_> {
-        shared.paused.fetch_add(1, Ordering::SeqCst);
-        shared.changed.notify_waiters();
-        Held(shared)
-    }
-}
-
-impl Drop for Held<'_> {
-    fn drop(&mut self) {
-        self.0.paused.fetch_sub(1, Ordering::SeqCst);
-        self.0.changed.notify_waiters();
     }
 }

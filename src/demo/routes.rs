@@ -3,16 +3,16 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use bytes::Bytes;
-use serde_json::Value;
-
 use super::answer::Act;
 use super::ask::{Ask, Call};
+use super::blobs;
 use super::control::demo;
 use super::http::{Answer, BARE_JSON, Framing, Head, JSON, TEXT, lock};
-use super::json::{decode, field, quote};
+use super::json::quote;
 use super::library;
-use super::{Kind, Shared, ollama, openai};
+use super::manage::{manage, named};
+use super::{Kind, Shared, ollama, openai, others};
+use bytes::Bytes;
 
 /// Lists of more bytes than this go out in chunks, as Go's buffer decides.
 const LENGTH_KNOWN_BYTES_MAX: usize = 2048;
@@ -44,9 +44,15 @@ pub(super) fn route(shared: &Arc<Shared>, head: &Head, body: &Bytes) -> Act {
         }
         .read();
     }
+    if kind == Kind::Ollama
+        && is_allowed(head)
+        && let Some(act) = manage(shared, path, body)
+    {
+        return act;
+    }
     let answer = match kind {
         Kind::Ollama => ollama_page(shared, head, body),
-        Kind::OpenAi => llama_cpp_page(shared, head),
+        _ => others::page(shared, head),
     };
     Act::Say(match head.header("origin") {
         Some(origin) => answer
@@ -76,13 +82,17 @@ fn allowed(path: &str) -> Option<&'static str> {
     Some(match path {
         "/" | "/api/version" | "/api/tags" => "GET, HEAD",
         "/api/ps" | "/api/status" | "/v1/models" => "GET",
-        "/api/show" | "/api/copy" => "POST",
+        "/api/show" | "/api/copy" | "/api/pull" | "/api/push" | "/api/create" => "POST",
         "/api/delete" => "DELETE",
         _ if call(path).is_some() => "POST",
         _ if segment(path, "/v1/models/").is_some() => "GET",
         _ if segment(path, "/api/blobs/").is_some() => "HEAD, POST",
         _ => return None,
     })
+}
+
+fn is_allowed(head: &Head) -> bool {
+    allowed(head.path()).is_some_and(|methods| methods.split(", ").any(|m| m == head.method))
 }
 
 /// What stands in the place of `:name`; the router takes one segment only.
@@ -98,7 +108,7 @@ fn ollama_page(shared: &Shared, head: &Head, body: &Bytes) -> Answer {
         return redirect(head)
             .unwrap_or_else(|| Answer::new(404, TEXT, "404 page not found".to_owned()));
     };
-    if !allow.split(", ").any(|m| m == head.method) {
+    if !is_allowed(head) {
         let is_name = host(head).parse::<IpAddr>().is_err();
         if head.method == "OPTIONS" && is_name {
             return Answer::empty(204)
@@ -124,18 +134,16 @@ fn ollama_page(shared: &Shared, head: &Head, body: &Bytes) -> Answer {
         ),
         "/api/tags" => tags(shared, head),
         "/api/ps" => {
-            let models = shared.engine.ps(&lock(&shared.models));
+            let models = shared.engine.ps();
             let body = format!("{{\"models\":[{}]}}", models.join(","));
             let framing = length_or_chunks(&body);
             Answer::new(200, JSON, body).framed(framing)
         }
         "/v1/models" => models(shared),
         "/api/show" => show(shared, body),
-        "/api/copy" => copy(shared, body),
-        "/api/delete" => delete(shared, body),
         _ => match segment(path, "/v1/models/") {
             Some(id) => model(shared, id),
-            None => blob(shared, head),
+            None => blobs::head(shared, path),
         },
     }
 }
@@ -148,11 +156,16 @@ fn length_or_chunks(body: &str) -> Framing {
     }
 }
 
+fn newest_first(shared: &Shared) -> Vec<library::Model> {
+    let mut models = lock(&shared.models).clone();
+    models.sort_by_key(|m| std::cmp::Reverse(m.modified));
+    models
+}
+
 fn tags(shared: &Shared, head: &Head) -> Answer {
-    let tags: Vec<String> = lock(&shared.models)
-        .iter()
-        .map(library::Model::tag)
-        .collect();
+    let is_terse = shared.settings.is_before(0, 30);
+    let models = newest_first(shared);
+    let tags: Vec<String> = models.iter().map(|m| m.tag(is_terse)).collect();
     let body = format!("{{\"models\":[{}]}}", tags.join(","));
     // HEAD of a list tells neither a length nor chunks (recording 008).
     let framing = if head.method == "HEAD" {
@@ -164,7 +177,7 @@ fn tags(shared: &Shared, head: &Head) -> Answer {
 }
 
 fn models(shared: &Shared) -> Answer {
-    let models = lock(&shared.models);
+    let models = newest_first(shared);
     let items: Vec<String> = models.iter().map(|m| m.openai(&m.name)).collect();
     // No model at all is null, not an empty list (recording 002).
     let data = if items.is_empty() {
@@ -184,20 +197,6 @@ fn model(shared: &Shared, id: &str) -> Answer {
     }
 }
 
-/// The model's name in a body, under `model` or the old `name`.
-fn named(body: &Bytes) -> Result<String, Answer> {
-    if body.is_empty() {
-        return Err(ollama::error(400, "missing request body"));
-    }
-    let body = decode(body).map_err(|e| ollama::error(400, &e))?;
-    let name = ["model", "name"].into_iter().find_map(|member| {
-        let name = field(&body, member).and_then(Value::as_str);
-        name.filter(|n| !n.is_empty())
-    });
-    name.map(str::to_owned)
-        .ok_or_else(|| ollama::error(400, "model is required"))
-}
-
 fn show(shared: &Shared, body: &Bytes) -> Answer {
     let name = match named(body) {
         Ok(name) => name,
@@ -211,92 +210,6 @@ fn show(shared: &Shared, body: &Bytes) -> Answer {
             ollama::error(404, &format!("model '{name}' not found"))
         }
     }
-}
-
-fn copy(shared: &Shared, body: &Bytes) -> Answer {
-    let body = match decode(body) {
-        Ok(body) => body,
-        Err(_) => return ollama::error(400, "missing request body"),
-    };
-    let name = |member| {
-        field(&body, member)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
-    };
-    let (source, destination) = (name("source"), name("destination"));
-    let mut models = lock(&shared.models);
-    let Some(model) = models
-        .iter()
-        .find(|m| m.key == library::key(source))
-        .cloned()
-    else {
-        return ollama::error(404, &format!("model \"{source}\" not found"));
-    };
-    models.push(library::Model {
-        name: library::display(destination),
-        key: library::key(destination),
-        ..model
-    });
-    Answer::empty(200)
-}
-
-fn delete(shared: &Shared, body: &Bytes) -> Answer {
-    let name = match named(body) {
-        Ok(name) => name,
-        Err(refused) => return refused,
-    };
-    let key = library::key(&name);
-    let mut models = lock(&shared.models);
-    let before = models.len();
-    models.retain(|m| m.key != key);
-    if models.len() == before {
-        return ollama::error(404, &format!("model '{name}' not found"));
-    }
-    Answer::empty(200)
-}
-
-/// Blobs are remembered by the digest they were sent under; their bytes are in `Node::seen` only.
-fn blob(shared: &Shared, head: &Head) -> Answer {
-    let digest = segment(head.path(), "/api/blobs/")
-        .unwrap_or_default()
-        .to_owned();
-    let hex = digest
-        .strip_prefix("sha256:")
-        .or_else(|| digest.strip_prefix("sha256-"));
-    if !hex.is_some_and(|h| h.len() == 64 && h.bytes().all(|b| b.is_ascii_hexdigit())) {
-        return ollama::error(400, "invalid digest format");
-    }
-    let mut blobs = lock(&shared.blobs);
-    if head.method == "POST" {
-        let status = if blobs.insert(digest) { 201 } else { 200 };
-        return Answer::empty(status);
-    }
-    if blobs.contains(&digest) {
-        return Answer::empty(200).framed(Framing::Nothing);
-    }
-    ollama::error(404, &format!("blob {} not found", quote(&digest)))
-}
-
-/// The pages of llama.cpp's server.
-fn llama_cpp_page(shared: &Shared, head: &Head) -> Answer {
-    match (head.method.as_str(), head.path()) {
-        ("GET", "/health" | "/v1/health") => Answer::new(200, JSON, "{\"status\":\"ok\"}".to_owned()),
-        ("GET", "/v1/models" | "/models") => {
-            let models = lock(&shared.models);
-            let items: Vec<String> = models
-                .iter()
-                .map(|m| m.openai(&m.name).replace("\"library\"", "\"llamacpp\""))
-                .collect();
-            let body = format!("{{\"object\":\"list\",\"data\":[{}]}}", items.join(","));
-            Answer::new(200, JSON, body)
-        }
-        _ => Answer::new(
-            404,
-            JSON,
-            "{\"error\":{\"code\":404,\"message\":\"File Not Found\",\"type\":\"not_found_error\"}}".to_owned(),
-        ),
-    }
-    .with("Server", "llama.cpp")
 }
 
 /// A known path written with a slash too many is redirected to the clean one.
@@ -338,7 +251,7 @@ fn host(head: &Head) -> &str {
 }
 
 /// A browser on a foreign page, or a foreign name for this address: 403 without a body (recordings 690 to 697).
-fn refuse_stranger(head: &Head) -> Option<Answer> {
+pub(super) fn refuse_stranger(head: &Head) -> Option<Answer> {
     let host = host(head);
     let host_is_ours = match host.parse::<IpAddr>() {
         Ok(IpAddr::V4(ip)) => ip.is_loopback() || ip.is_private() || ip.is_unspecified(),

@@ -21,8 +21,10 @@ pub struct Seen {
     pub path: String,
     /// In the order and spelling received.
     pub headers: Vec<(String, String)>,
-    /// Decoded from chunks; empty while it is still coming or when it was never read.
+    /// Decoded from chunks; empty while it is still coming or when it was never read. Of a blob only the first 64 KiB.
     pub body: Bytes,
+    /// Length of the whole body, as far as it was read.
+    pub body_bytes: u64,
     /// Whether the request came over a connection that had served another one before.
     pub reused: bool,
     /// As of the moment of asking.
@@ -86,6 +88,7 @@ impl Journal {
                 path: head.target.clone(),
                 headers: head.headers.clone(),
                 body: Bytes::new(),
+                body_bytes: 0,
                 reused,
                 outcome: Outcome::Running,
             });
@@ -128,10 +131,16 @@ pub(super) struct Ticket {
 
 impl Ticket {
     pub(super) fn body(&self, body: &Bytes) {
+        self.part_of_body(body, body.len() as u64);
+    }
+
+    /// What is kept of a body of so many bytes.
+    pub(super) fn part_of_body(&self, body: &Bytes, bytes: u64) {
         {
             let mut log = lock(&self.journal.log);
             if let Some(seen) = log.entry(self.number) {
                 seen.body = body.clone();
+                seen.body_bytes = bytes;
                 log.bodies_bytes += body.len();
             }
             log.trim();

@@ -3,4 +3,7 @@
 mod client;
 mod faults;
 mod golden;
+mod kinds;
+mod management;
 mod memory;
+mod uploads;

@@ -110,7 +110,7 @@ async fn a_body_longer_than_one_buffer_goes_pingoras_own_way_too() {
         .expect("the body");
     let reply = stream.reply().await;
     assert_eq!(reply.end, Ok(()), "{reply:?}");
-    assert_eq!(herd.served(0)[0].body.len(), 1024 * 1024, "{reply:?}");
+    assert_eq!(herd.served(0)[0].body_bytes, 1024 * 1024, "{reply:?}");
     herd.is_idle().await;
 }
 

@@ -226,7 +226,8 @@ async fn every_odd_request_ends_as_the_table_says_and_no_node_gets_more_than_was
 #[tokio::test]
 async fn a_blob_on_its_way_to_a_node_is_invited_and_ends_with_its_framing() {
     let herd = herd(vec![demo::Node::builder()], "management: { enabled: true }").await;
-    let digest = format!("sha256:{}", "cd".repeat(32));
+    // Of the bytes `blob`.
+    let digest = "sha256:fa2c8cc4f28176bbeed4b736df569a34c79cd3723e9ec42f9674b4d46ac6b8b8";
     let head = format!("POST /api/blobs/{digest} HTTP/1.1\r\nhost: g\r\n");
     let mut raw = Raw::open(herd.addr()).await;
     raw.send(format!(

@@ -277,7 +277,12 @@ fn fails(results: Vec<Result<(), String>>) {
 
 #[tokio::test]
 async fn pages_and_lists_are_those_of_a_real_node() {
-    let node = herd().embedder("tiny-embed").start().await.unwrap();
+    let node = herd()
+        .embedder("tiny-embed")
+        .details("tiny-embed", "llama", "51K", "F16")
+        .start()
+        .await
+        .unwrap();
     let names = include_str!("../../../tests/golden/ollama-wire/pages.txt");
     let mut results = Vec::new();
     for name in names.lines() {
@@ -337,6 +342,31 @@ async fn broken_streams_are_those_of_a_real_node() {
         for name in names.split_whitespace() {
             results.push(replay(&node, name, Some(fault.clone())).await);
         }
+    }
+    fails(results);
+}
+
+#[tokio::test]
+async fn management_is_that_of_a_real_node() {
+    let remote = "localhost:5000/demo/tiny-remote";
+    let node = herd().registry(&[remote]).start().await.unwrap();
+    for uploaded in [
+        "26a5eba2a692b11e1aff1516b49fa8474692c505b449db7dca4e8cccc1d4aaaa",
+        "50882988f1f2e8f56ec284241a2e168a3300eb2fe9fe658b057693ed68efdd54",
+    ] {
+        let mut blobs = super::super::lock(&node.shared.blobs);
+        blobs.insert(uploaded.to_owned(), 1);
+    }
+    let names = include_str!("../../../tests/golden/ollama-wire/management.txt");
+    let mut results = Vec::new();
+    for name in names.lines() {
+        if name == "753-delete-loaded" {
+            let load = r#"{"model":"tiny-poet","options":{"num_ctx":1024}}"#;
+            let mut client = Client::connect(node.addr()).await;
+            let got = client.ask("POST", "/api/generate", Some(load)).await;
+            assert_eq!(got.status, 200, "{}", got.text());
+        }
+        results.push(replay(&node, name, None).await);
     }
     fails(results);
 }

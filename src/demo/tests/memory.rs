@@ -152,7 +152,7 @@ async fn a_model_is_listed_when_it_is_loaded_and_reloads_when_its_options_change
     let mut first = begin(&node, &chat("a")).await;
     node.until(|node| node.waiting() == 1).await;
     assert!(
-        node.shared.engine.ps(&[]).is_empty(),
+        node.shared.engine.ps().is_empty(),
         "not listed while it loads"
     );
     assert_eq!(first.answer(false).await.status, 200);
