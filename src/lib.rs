@@ -26,6 +26,8 @@ pub mod config;
 
 pub mod dialect;
 
+pub mod discovery;
+
 pub mod fleet;
 
 pub mod routing;

@@ -1,7 +1,8 @@
 //! `arriero`: argv and environment in, a running gateway out. The only reader of either.
 
+use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use arriero::config::{self, Config, Sources};
+use arriero::gateway::{Origin, Reading};
 use arriero::{demo, gateway, telemetry};
 
 /// glibc's allocator keeps what a wave of streams has freed and grows with every next wave; docs/decisions/0006-allocator.md.
@@ -51,7 +53,10 @@ struct DemoArgs {
 
 #[derive(Args)]
 struct DemoNodeArgs {
-    /// Port on 127.0.0.1; 0 takes any free one.
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1")]
+    host: IpAddr,
+    /// Port to listen on; 0 takes any free one.
     #[arg(long, default_value_t = 11434)]
     port: u16,
     #[arg(long, default_value = "demo")]
@@ -79,9 +84,9 @@ struct DemoNodeArgs {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command.unwrap_or(Command::Serve) {
-        Command::Serve => load(cli.config.as_deref()).and_then(serve),
+        Command::Serve => serve(cli.config),
         Command::Check { file } => load(file.or(cli.config).as_deref())
-            .and_then(|config| print(&config::describe(&config))),
+            .and_then(|reading| print(&config::describe(&reading.config))),
         Command::Demo(args) => run_demo(&args),
         Command::DemoNode(args) => run_demo_node(&args),
     };
@@ -95,7 +100,7 @@ fn main() -> ExitCode {
 }
 
 /// Finds, reads and understands the configuration.
-fn load(file: Option<&Path>) -> Result<Config, String> {
+fn load(file: Option<&Path>) -> Result<Reading, String> {
     let named = file
         .map(Path::to_owned)
         .or_else(|| std::env::var_os("ARRIERO_CONFIG").map(PathBuf::from));
@@ -109,26 +114,42 @@ fn load(file: Option<&Path>) -> Result<Config, String> {
         ),
     };
     let name = path.as_deref().map(|path| path.display().to_string());
-    understand(name.as_deref().zip(text.as_deref()))
+    let mut reading = understand(name.as_deref().zip(text.as_deref()))?;
+    reading.files.extend(path);
+    Ok(reading)
 }
 
-fn understand(file: Option<(&str, &str)>) -> Result<Config, String> {
+fn understand(file: Option<(&str, &str)>) -> Result<Reading, String> {
+    let files = RefCell::new(Vec::new());
     let sources = Sources {
         file,
         env: &|name| std::env::var(name).ok(),
         env_names: std::env::vars_os()
             .filter_map(|(name, _)| name.into_string().ok())
             .collect(),
-        read_file: &|path| std::fs::read(path).map_err(|error| error.to_string()),
+        read_file: &|path| {
+            files.borrow_mut().push(PathBuf::from(path));
+            std::fs::read(path).map_err(|error| error.to_string())
+        },
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         terminal: std::io::stderr().is_terminal(),
     };
-    config::load(&sources).map_err(|error| error.to_string())
+    let config = config::load(&sources).map_err(|error| error.to_string())?;
+    Ok(Reading {
+        config,
+        files: files.into_inner(),
+    })
 }
 
-fn serve(config: Config) -> Result<(), String> {
+fn serve(file: Option<PathBuf>) -> Result<(), String> {
+    let reading = load(file.as_deref())?;
+    let origin = Origin::new(Box::new(move || load(file.as_deref())), reading.files);
+    run(reading.config, Some(origin))
+}
+
+fn run(config: Config, origin: Option<Origin>) -> Result<(), String> {
     telemetry::log::install(&config.logging, gateway::REPETITIVE_LOGS);
-    gateway::server::run(config).map_err(|fault| fault.message)
+    gateway::server::run(config, origin).map_err(|fault| fault.message)
 }
 
 fn run_demo(args: &DemoArgs) -> Result<(), String> {
@@ -144,9 +165,9 @@ fn run_demo(args: &DemoArgs) -> Result<(), String> {
         .block_on(start)
         .map_err(|error| format!("the simulated nodes can't start: {error}"))?;
     let urls: Vec<String> = nodes.iter().map(demo::Node::url).collect();
-    let config = understand(Some(("demo", &demo_config(&urls, args))))?;
+    let reading = understand(Some(("demo", &demo_config(&urls, args))))?;
     print(&demo_greeting(&urls, args))?;
-    serve(config) // the nodes live until the gateway ends
+    run(reading.config, None) // the nodes live until the gateway ends
 }
 
 fn demo_config(urls: &[String], args: &DemoArgs) -> String {
@@ -194,7 +215,7 @@ fn run_demo_node(args: &DemoNodeArgs) -> Result<(), String> {
         .fold(builder, |builder, model| builder.loaded(model));
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     runtime.block_on(async {
-        let addr = SocketAddr::from(([127, 0, 0, 1], args.port));
+        let addr = SocketAddr::from((args.host, args.port));
         let node = builder
             .start_on(addr)
             .await

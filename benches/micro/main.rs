@@ -148,6 +148,12 @@ fn chunks() {
         });
         black_box(meter.first_token_seen());
     }
+    let extraction = profile::find("ollama").and_then(profile::Profile::extraction);
+    let mut meter = Meter::new(Operation::Chat, Framing::Ndjson).keeping(extraction);
+    print("Meter, the same line, its figures wanted", || {
+        meter.push(black_box(line.as_bytes()));
+    });
+    black_box(meter.has_missed_values());
 }
 
 /// A fleet whose nodes are all up and all have the same models, of which every third node holds the second in memory.

@@ -1,5 +1,9 @@
 //! Admin pages: `(path, &View, …) → Page`. Pure: changes nothing, opens nothing.
 
+mod action;
+
+pub use action::{Action, action, is_foreign};
+
 use crate::fleet::Snapshot;
 use crate::model::ModelKey;
 
@@ -27,7 +31,8 @@ pub struct Page {
 const TEXT: &str = "text/plain; charset=utf-8";
 
 impl Page {
-    fn text(status: u16, body: &str) -> Page {
+    /// A line for people and probes.
+    pub fn text(status: u16, body: &str) -> Page {
         Page {
             status,
             content_type: TEXT,
@@ -121,7 +126,7 @@ fn ready(query: Option<&str>, state: &State<'_>) -> Page {
 }
 
 /// `%3A` → `:`; what is not a valid escape stays as it is.
-fn percent_decoded(text: &str) -> String {
+pub fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {

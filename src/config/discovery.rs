@@ -15,7 +15,7 @@ const DNS_PORT: u16 = 53;
 const OLLAMA_PORT: u16 = 11434;
 
 /// A DNS name whose every address is a node.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DnsSource {
     /// The name to ask for, lower case; no two sources have the same name and port.
     pub name: String,

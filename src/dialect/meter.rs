@@ -4,21 +4,26 @@
 //! what counts is what the parser finds: text of a model cannot fake a pattern, since its quotes are escaped, but the arguments of
 //! a tool call can.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use super::frame::{Event, Events, Lines};
 use super::{Ending, Framing, Operation, Usage};
+use crate::profile::extraction::{Extracted, Extraction};
+
+mod kept;
 
 mod shapes;
 
 mod signs;
 
-use shapes::{Counts, ErrorText, NativeLine, WithError, WithUsage, is_zero_chunk};
-use signs::{
-    DONE, ERROR, EVAL_COUNT, MODEL, PROMPT_EVAL_COUNT, TYPE, USAGE, has_text, last_value, values,
-};
+mod window;
 
-/// How much of a whole document's begin and end is kept to find its usage, in bytes.
-const HEAD_BYTES_MAX: usize = 4 << 10;
-const TAIL_BYTES_MAX: usize = 8 << 10;
+use kept::Kept;
+use shapes::{ErrorText, NativeLine, WithError, WithUsage, is_zero_chunk};
+use signs::{DONE, ERROR, MODEL, TYPE, USAGE, has_text, values};
+use window::Window;
+
 /// An error text of a node that is worth a log line, in characters.
 const MESSAGE_CHARS_MAX: usize = 500;
 
@@ -38,6 +43,8 @@ pub enum Close {
 pub struct Meter {
     body: Body,
     seen: Seen,
+    /// Only when somebody wants more of the answer than its usage.
+    kept: Option<Kept>,
 }
 
 #[derive(Debug)]
@@ -95,20 +102,32 @@ impl Meter {
         Meter {
             body,
             seen: Seen::default(),
+            kept: None,
+        }
+    }
+
+    /// The same meter, which also keeps what this extraction reads.
+    pub fn keeping(self, extraction: Option<Arc<Extraction>>) -> Meter {
+        Meter {
+            kept: extraction.map(Kept::new),
+            ..self
         }
     }
 
     /// Looks at bytes of the body, in order, cut anyhow.
     pub fn push(&mut self, chunk: &[u8]) {
-        let seen = &mut self.seen;
+        let (seen, kept) = (&mut self.seen, &mut self.kept);
         match &mut self.body {
-            Body::Lines(lines) => lines.push(chunk, |line| seen.line(line)),
+            Body::Lines(lines) => lines.push(chunk, |line| seen.line(line, kept)),
             Body::Events(events, protocol) => {
-                events.push(chunk, |frame| seen.event(*protocol, frame));
+                events.push(chunk, |frame| seen.event(*protocol, frame, kept));
             }
             Body::Whole(window) => {
                 seen.first_token |= !chunk.is_empty();
                 window.push(chunk);
+                if let Some(kept) = kept {
+                    kept.grow(chunk);
+                }
             }
         }
     }
@@ -132,21 +151,39 @@ impl Meter {
         self.seen.usage
     }
 
+    /// What the extraction that it keeps frames for makes of the answer so far; nothing without one. `header` tells the value of a
+    /// header of the answer, `took` how long the request has taken. A whole document has values when all of it has passed.
+    pub fn extracted(&self, header: &dyn Fn(&str) -> Option<String>, took: Duration) -> Extracted {
+        let values = |kept: &Kept| kept.extraction.values(kept.frames(), header, took);
+        self.kept.as_ref().map(values).unwrap_or_default()
+    }
+
+    /// Whether the answer had a frame with values, or may have had one, that was too long to be kept.
+    pub fn has_missed_values(&self) -> bool {
+        let skipped = match &self.body {
+            Body::Lines(lines) => lines.skipped(),
+            Body::Events(events, _) => events.skipped(),
+            Body::Whole(_) => 0,
+        };
+        let kept = self.kept.as_ref();
+        kept.is_some_and(|kept| 0 < kept.missed + skipped)
+    }
+
     /// Tells how the answer ended. Call it once, after the last byte.
     pub fn finish(&mut self, close: Close) -> Ending {
         let clean_end = close != Close::Cut;
-        let seen = &mut self.seen;
+        let (seen, kept) = (&mut self.seen, &mut self.kept);
         let mut skipped = 0;
         match &mut self.body {
             Body::Lines(lines) => {
                 if clean_end {
-                    lines.finish(|line| seen.line(line));
+                    lines.finish(|line| seen.line(line, kept));
                 }
                 skipped = lines.skipped();
             }
             Body::Events(events, protocol) => {
                 if clean_end {
-                    events.finish(|frame| seen.event(*protocol, frame));
+                    events.finish(|frame| seen.event(*protocol, frame, kept));
                 }
                 skipped = events.skipped();
             }
@@ -175,7 +212,10 @@ impl Meter {
 
 impl Seen {
     /// One line of Ollama's native stream.
-    fn line(&mut self, line: &[u8]) {
+    fn line(&mut self, line: &[u8], kept: &mut Option<Kept>) {
+        if let Some(kept) = kept {
+            kept.look(line);
+        }
         self.first_token = self.first_token || has_text(line);
         let is_last = values(line, &DONE).any(|value| value.starts_with(b"true"));
         if !is_last && values(line, &ERROR).next().is_none() {
@@ -194,10 +234,13 @@ impl Seen {
         }
     }
 
-    fn event(&mut self, protocol: Protocol, frame: &[u8]) {
+    fn event(&mut self, protocol: Protocol, frame: &[u8], kept: &mut Option<Kept>) {
         let event = Event::parse(frame);
         if event.data.is_empty() {
             return;
+        }
+        if let Some(kept) = kept {
+            kept.look(&event.data);
         }
         self.first_token = self.first_token || has_text(&event.data);
         if event.name == b"error" || values(&event.data, &ERROR).next().is_some() {
@@ -313,66 +356,6 @@ impl TypedEvents {
                     .is_some_and(|rest| rest.starts_with(b"\""))
             })
             .copied()
-    }
-}
-
-/// The begin and the end of a document, where every server puts its usage.
-#[derive(Debug, Default)]
-struct Window {
-    head: Vec<u8>,
-    tail: Vec<u8>,
-    /// Bytes of the document so far.
-    bytes: usize,
-}
-
-impl Window {
-    fn push(&mut self, chunk: &[u8]) {
-        self.bytes = self.bytes.saturating_add(chunk.len());
-        let room = HEAD_BYTES_MAX - self.head.len();
-        let (head, rest) = chunk.split_at(room.min(chunk.len()));
-        self.head.extend_from_slice(head);
-        let rest = last_bytes(rest);
-        if 2 * TAIL_BYTES_MAX < self.tail.len() + rest.len() {
-            let old = self.tail.len() - last_bytes(&self.tail).len();
-            self.tail.drain(..old);
-        }
-        self.tail.extend_from_slice(rest);
-    }
-
-    /// Whether the document is whole JSON; of one too long to be kept only whether it ends as one may.
-    fn looks_whole(&self) -> bool {
-        if self.head.len() == self.bytes {
-            return serde_json::from_slice::<serde::de::IgnoredAny>(&self.head).is_ok();
-        }
-        let last = self.tail.iter().rfind(|byte| !byte.is_ascii_whitespace());
-        matches!(last, Some(b'}' | b']'))
-    }
-
-    /// What stands last wins: arguments of a tool call may hold members of the same name, but they come before.
-    fn usage(&mut self) -> Usage {
-        if self.bytes <= HEAD_BYTES_MAX + TAIL_BYTES_MAX {
-            self.head.append(&mut self.tail);
-        }
-        let tail = usage_in(last_bytes(&self.tail));
-        if tail == Usage::default() {
-            usage_in(&self.head)
-        } else {
-            tail
-        }
-    }
-}
-
-fn last_bytes(text: &[u8]) -> &[u8] {
-    &text[text.len().saturating_sub(TAIL_BYTES_MAX)..]
-}
-
-fn usage_in(text: &[u8]) -> Usage {
-    if let Some(counts) = last_value::<Counts>(text, &USAGE) {
-        return counts.into();
-    }
-    Usage {
-        tokens_in: last_value(text, &PROMPT_EVAL_COUNT),
-        tokens_out: last_value(text, &EVAL_COUNT),
     }
 }
 

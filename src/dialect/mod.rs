@@ -84,6 +84,20 @@ pub enum Operation {
     Blob,
 }
 
+impl Operation {
+    /// Whether a model works for the answer, so that the answer tells how.
+    pub fn runs_model(self) -> bool {
+        use Operation as O;
+        match self {
+            O::Chat | O::Generate | O::Embed | O::Embeddings => true,
+            O::ChatCompletions | O::Completions | O::V1Embeddings => true,
+            O::Responses | O::Messages => true,
+            O::Root | O::Version | O::Tags | O::Ps | O::Show | O::Blob => false,
+            O::CountTokens | O::Models | O::Model => false,
+        }
+    }
+}
+
 /// Where a call came in; decides which nodes may serve it and which extra headers the answer carries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Mount {

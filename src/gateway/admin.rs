@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::{HeaderMap, Response};
+use http::{HeaderMap, Method, Response};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use subtle::ConstantTimeEq;
 
-use crate::admin::{self, Page, State};
+use crate::admin::{self, Action, Page, State};
 
 use super::{Gateway, guard};
 
@@ -20,9 +20,7 @@ impl ServeHttp for AdminApp {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         guard::head_is_here();
         let head = session.req_header();
-        let page = self
-            .0
-            .admin_page(head.method.as_str(), &head.uri, &head.headers);
+        let page = self.0.admin_page(&head.method, &head.uri, &head.headers);
         let is_head = head.method == http::Method::HEAD;
         guard::next_head_may_take(&self.0.config().server);
         let mut response = Response::builder()
@@ -39,11 +37,18 @@ impl ServeHttp for AdminApp {
     }
 }
 
+fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
 impl Gateway {
     /// The page for an admin request, or the refusal.
-    pub(super) fn admin_page(&self, method: &str, uri: &http::Uri, headers: &HeaderMap) -> Page {
+    pub(super) fn admin_page(&self, method: &Method, uri: &http::Uri, headers: &HeaderMap) -> Page {
         if let Some(refusal) = self.refuse_admin(uri.path(), headers) {
             return refusal;
+        }
+        if let Some(action) = admin::action(uri.path()) {
+            return self.act(action, method, headers);
         }
         let view = self.fleet.view();
         let metrics = || self.metrics_text(&view);
@@ -52,18 +57,52 @@ impl Gateway {
             draining: self.lifecycle.is_draining(),
             metrics: &metrics,
         };
-        admin::page(method, uri.path(), uri.query(), &state)
+        admin::page(method.as_str(), uri.path(), uri.query(), &state)
+    }
+
+    fn act(&self, action: Action<'_>, method: &Method, headers: &HeaderMap) -> Page {
+        if method != Method::POST {
+            return Page::refused(405, "this is done with POST");
+        }
+        let text = |name| text_of(headers, name);
+        if admin::is_foreign(text("origin"), text("sec-fetch-site")) {
+            return Page::refused(403, "pages of other sites may not do this");
+        }
+        match action {
+            Action::Reload => match self.origin.get().map(|origin| self.reload_from(origin)) {
+                Some(Ok(())) => Page::text(200, "the new configuration is in force"),
+                Some(Err(why)) => Page::refused(422, &why),
+                None => Page::refused(
+                    409,
+                    "this gateway was started without a configuration to read again",
+                ),
+            },
+            Action::Drain { node, draining } => {
+                self.drain_node(&admin::percent_decoded(node), draining)
+            }
+        }
+    }
+
+    fn drain_node(&self, name: &str, draining: bool) -> Page {
+        if !self.fleet.drain(name, draining) {
+            return Page::refused(
+                404,
+                &format!("no node is named `{name}`; GET /internal/status/endpoints lists them"),
+            );
+        }
+        let what = match draining {
+            true => "is draining: it gets no new requests, those that are with it go on",
+            false => "takes requests again",
+        };
+        log::info!("node `{name}` {what}, as an operator asked");
+        Page::text(200, &format!("node `{name}` {what}"))
     }
 
     fn refuse_admin(&self, path: &str, headers: &HeaderMap) -> Option<Page> {
         if admin::is_open(path) {
             return None; // probes come from everywhere and learn nothing
         }
-        let text = |name| {
-            headers
-                .get(name)
-                .and_then(|value: &http::HeaderValue| value.to_str().ok())
-        };
+        let text = |name| text_of(headers, name);
         let config = &self.config().admin;
         if !admin::host_is_allowed(text("host"), &config.allowed_hosts) {
             return Some(Page::refused(

@@ -192,7 +192,7 @@ impl Gateway {
 
     /// The admin pages on the main listener, for Olla's users, as long as only this machine can reach it.
     async fn answer_admin(&self, client: &mut Client<'_>, ctx: &mut Context) -> Result<(), Fault> {
-        let page = self.admin_page(client.method().as_str(), client.uri(), client.headers());
+        let page = self.admin_page(client.method(), client.uri(), client.headers());
         ctx.record.end_by = EndBy::Done;
         ctx.record.phase = Phase::Stream;
         client.answer_admin(page).await

@@ -30,9 +30,13 @@ mod learn;
 
 mod probe;
 
+pub mod dns;
+
 mod admin;
 
 mod reload;
+
+mod origin;
 
 mod guard;
 
@@ -43,7 +47,7 @@ pub mod server;
 pub mod local;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -57,6 +61,9 @@ use crate::error::{Fault, Kind};
 use crate::fleet::{Fleet, Health, NodeId, Observation};
 use crate::telemetry::metrics::Metrics;
 
+pub use self::origin::{Origin, Read, Reading};
+
+use self::dns::Dns;
 use self::drain::Lifecycle;
 use self::place::Waiting;
 use self::reload::{Accesses, Members};
@@ -72,7 +79,10 @@ pub struct Gateway {
     /// What the nodes are made from; its lock orders the changes.
     members: Mutex<Members>,
     accesses: ArcSwap<Accesses>,
+    /// Unset where there is nothing to read again.
+    origin: OnceLock<Arc<Origin>>,
     connector: Connector,
+    dns: Dns,
     /// For probes, without a pool.
     probes: Connector,
     waiting: Waiting,
@@ -100,7 +110,9 @@ impl Gateway {
             fleet: Arc::new(Fleet::new(Vec::new(), config.health)),
             members: Mutex::new(Members::of(config.clone())),
             accesses: ArcSwap::default(),
+            origin: OnceLock::new(),
             connector: Connector::new(Some(ConnectorOptions::from_server_conf(conf))),
+            dns: Dns::default(),
             probes: Connector::new(None),
             waiting: Waiting::default(),
             budget: RetryBudget::new(),
@@ -119,6 +131,11 @@ impl Gateway {
     /// The configuration in force now.
     pub fn config(&self) -> Arc<Config> {
         self.config.load_full()
+    }
+
+    /// Says where the configuration can be read again; only the first word counts.
+    pub fn set_origin(&self, origin: Arc<Origin>) {
+        let _ = self.origin.set(origin);
     }
 
     /// The nodes and what is believed about them.

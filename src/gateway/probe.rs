@@ -3,8 +3,10 @@
 
 mod models;
 
+mod sources;
+
 use std::collections::{BTreeSet, HashMap};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +22,8 @@ use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
-use crate::config::NodeConfig;
+use crate::config::{DnsSource, NodeConfig};
+use crate::discovery;
 use crate::fleet::{NodeId, Observation};
 
 use super::Gateway;
@@ -54,6 +57,7 @@ impl Watch {
             shutdown,
             loops: JoinSet::new(),
             nodes: HashMap::new(),
+            sources: Vec::new(),
         };
         loop {
             membership.mark_unchanged();
@@ -66,19 +70,21 @@ impl Watch {
     }
 }
 
-/// One loop for each node of the fleet; dropping it ends them.
+/// One loop for each node of the fleet and for each name that stands for nodes; dropping it ends them.
 struct Watched<'a> {
     gateway: &'a Arc<Gateway>,
     shutdown: ShutdownWatch,
     loops: JoinSet<()>,
     /// With the settings that the loop was started for.
     nodes: HashMap<NodeId, (Arc<NodeConfig>, AbortHandle)>,
+    sources: Vec<(Arc<DnsSource>, AbortHandle)>,
 }
 
 impl Watched<'_> {
-    /// Ends the loops of nodes that left, and starts those of nodes that came or changed.
+    /// Ends the loops of what left, and starts those of what came or changed.
     fn follow(&mut self) {
         while self.loops.try_join_next().is_some() {} // or the ended ones would pile up
+        self.follow_sources();
         let view = self.gateway.fleet.view();
         self.nodes.retain(|id, (config, running)| {
             let stays = view
@@ -122,6 +128,26 @@ async fn watch_node(eye: Arc<Eye>, shutdown: ShutdownWatch) {
     }
 }
 
+impl Watched<'_> {
+    fn follow_sources(&mut self) {
+        let config = self.gateway.config();
+        self.sources.retain(|(source, running)| {
+            let stays = config.dns.contains(source);
+            if !stays {
+                running.abort();
+            }
+            stays
+        });
+        for source in &config.dns {
+            if self.sources.iter().all(|(known, _)| **known != *source) {
+                let source = Arc::new(source.clone());
+                let task = sources::watch_source(self.gateway.clone(), source.clone());
+                self.sources.push((source, self.loops.spawn(task)));
+            }
+        }
+    }
+}
+
 /// One node, as its watchers see it.
 struct Eye {
     gateway: Arc<Gateway>,
@@ -141,11 +167,14 @@ impl ServiceDiscovery for Names {
         let node = &eye.access.config;
         let host = (node.url.host.as_str(), node.url.port);
         let looked_up = timeout(node.check_timeout, tokio::net::lookup_host(host)).await;
+        // An address that was written is the operator's word; a name is whoever's who answers for it.
+        let is_literal = node.url.host.parse::<IpAddr>().is_ok();
         let found: Vec<SocketAddr> = looked_up
             .ok()
             .and_then(std::result::Result::ok)
             .into_iter()
             .flatten()
+            .filter(|addr| is_literal || discovery::usable(addr.ip()).is_ok())
             .collect();
         let Some(addr) = eye.choose(&found).await else {
             let why = format!("`{}` can't be resolved", node.url.host);

@@ -9,7 +9,7 @@ use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, Result};
 
 use crate::config::Config;
-use crate::dialect::{Dialect, Usage};
+use crate::dialect::{Dialect, Meter};
 use crate::error::{Fault, Kind};
 use crate::telemetry::log;
 use crate::telemetry::record::{EndBy, Record};
@@ -161,9 +161,17 @@ impl Context {
         self.started.elapsed()
     }
 
-    /// Notes what the meter saw of an answer.
-    pub(super) fn tell_stream(&mut self, usage: Usage, first_token: Option<tokio::time::Instant>) {
-        self.record.usage = usage;
+    /// Notes what the meter saw of an answer with this head.
+    pub(super) fn tell_stream(
+        &mut self,
+        meter: &Meter,
+        first_token: Option<tokio::time::Instant>,
+        head: &ResponseHeader,
+    ) {
+        let header = |name: &str| Some(head.headers.get(name)?.to_str().ok()?.to_owned());
+        self.record.usage = meter.usage();
+        self.record.extracted = meter.extracted(&header, self.elapsed());
+        self.record.extraction_missed = meter.has_missed_values();
         self.record.first_token =
             first_token.map(|at| at.into_std().saturating_duration_since(self.started));
     }

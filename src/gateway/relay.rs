@@ -69,8 +69,11 @@ impl Gateway {
         };
         self.write_answer_head(client, head, &call, served_by, ctx)
             .await?;
+        let profile = &access.config.profile;
+        let reads = head.status.is_success() && call.operation.runs_model();
+        let extraction = reads.then(|| profile.extraction()).flatten();
         let mut stream = Relayed {
-            meter: Meter::new(call.operation, framing),
+            meter: Meter::new(call.operation, framing).keeping(extraction),
             announced: announces_end(head),
             first_token: None,
             node: answer.node,
@@ -79,10 +82,13 @@ impl Gateway {
         let pumped = pump(client, &mut stream, answer.first, limits).await;
         // The slot is free as soon as the node has nothing more to do for us, not when the client has read the last byte.
         drop(lease);
-        ctx.tell_stream(stream.meter.usage(), stream.first_token);
-        let end = pumped?;
-        let Some(fault) = self.verdict_on_end(&end, &mut stream, &access, route.node, limits)
-        else {
+        let ended = pumped.map(|end| {
+            let cut = self.verdict_on_end(&end, &mut stream, &access, route.node, limits);
+            (cut, end)
+        });
+        ctx.tell_stream(&stream.meter, stream.first_token, stream.node.head());
+        let (cut, end) = ended?;
+        let Some(fault) = cut else {
             client.write(Bytes::new(), true).await?;
             if matches!(end, End::Clean) {
                 self.reuse(stream.node).await;

@@ -1,9 +1,10 @@
 //! Changing what the gateway is while it works: a new configuration, all or nothing, and the nodes that follow from it.
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use crate::config::{Config, NodeConfig};
+use crate::config::{Config, DnsSource, NodeConfig};
 use crate::error::{Fault, Kind};
 use crate::fleet::{NodeId, Rules};
 
@@ -16,15 +17,31 @@ pub(super) type Accesses = HashMap<NodeId, Arc<NodeAccess>>;
 /// What the nodes are made from.
 pub(super) struct Members {
     config: Arc<Config>,
+    /// The addresses that each DNS source's name and port stand for.
+    found: HashMap<(String, u16), Vec<IpAddr>>,
 }
 
 impl Members {
     pub(super) fn of(config: Arc<Config>) -> Members {
-        Members { config }
+        Members {
+            config,
+            found: HashMap::new(),
+        }
     }
 
+    /// The listed nodes, then those behind the names; an address that was listed already is one node, as listed.
     fn nodes(&self) -> Vec<Arc<NodeConfig>> {
-        self.config.nodes.iter().cloned().map(Arc::new).collect()
+        let mut nodes = self.config.nodes.clone();
+        for source in &self.config.dns {
+            for address in self.found.get(&key(source)).into_iter().flatten() {
+                let node = source.node(*address);
+                let is_twin = |known: &NodeConfig| known.url == node.url || known.name == node.name;
+                if !nodes.iter().any(is_twin) {
+                    nodes.push(node);
+                }
+            }
+        }
+        nodes.into_iter().map(Arc::new).collect()
     }
 }
 
@@ -37,9 +54,11 @@ impl Gateway {
         let mut members = self.lock_members();
         refuse_restart(&members.config, &config)?;
         let config = Arc::new(config);
+        let mut found = members.found.clone();
+        found.retain(|known, _| config.dns.iter().any(|source| key(source) == *known));
         let next = Members {
             config: config.clone(),
-            ..*members
+            found,
         };
         let nodes = next.nodes();
         let accesses = self.accesses_of(&nodes)?;
@@ -47,6 +66,16 @@ impl Gateway {
         self.seat(nodes, accesses, &config);
         self.config.store(config);
         Ok(())
+    }
+
+    /// Learns which addresses a DNS source's name stands for now.
+    pub(super) fn found(&self, source: &DnsSource, addresses: &[IpAddr]) {
+        let known = key(source);
+        self.lock_members().found.insert(known, addresses.to_vec());
+        // The template was used for its first node, or refused with the whole configuration; this cannot fail for another address.
+        if let Err(fault) = self.seat_members() {
+            log::error!("the nodes behind `{}` can't be used: {fault}", source.name);
+        }
     }
 
     /// Brings the fleet in line with what the nodes are made from.
@@ -114,6 +143,10 @@ impl Gateway {
             log::info!("node `{name}` leaves; {left} requests are still with it");
         }
     }
+}
+
+fn key(source: &DnsSource) -> (String, u16) {
+    (source.name.clone(), source.port)
 }
 
 /// Listeners and threads are made once. Half a reload would be worse than none.

@@ -18,6 +18,7 @@ use super::Gateway;
 use super::admin::AdminApp;
 use super::drain::{LAG, Signals};
 use super::guard::{Guard, Heads};
+use super::origin::{Origin, Reloads};
 use super::probe::Watch;
 use super::proxy::Proxy;
 
@@ -69,11 +70,11 @@ pub fn build(config: Config) -> Result<Parts, Fault> {
     })
 }
 
-/// Runs a gateway until a signal ends it. Blocks.
+/// Runs a gateway until a signal ends it; with an origin, its configuration is read again when there is reason to. Blocks.
 ///
 /// # Errors
 /// `Internal` when a listener's address cannot be bound.
-pub fn run(config: Config) -> Result<(), Fault> {
+pub fn run(config: Config, origin: Option<Origin>) -> Result<(), Fault> {
     let main_addr = SocketAddr::new(config.server.host, config.server.port);
     let admin_addr = SocketAddr::new(config.admin.host, config.admin.port);
     must_be_free(main_addr, "server")?;
@@ -92,6 +93,12 @@ pub fn run(config: Config) -> Result<(), Fault> {
     server.add_service(main);
     server.add_service(admin);
     server.add_service(background_service("watch", parts.watch));
+
+    if let Some(origin) = origin.map(Arc::new) {
+        parts.gateway.set_origin(origin.clone());
+        let gateway = parts.gateway.clone();
+        server.add_service(background_service("reloads", Reloads { gateway, origin }));
+    }
 
     let lifecycle = parts.gateway.lifecycle().clone();
     log::info!(

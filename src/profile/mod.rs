@@ -1,10 +1,15 @@
 //! What a node type is: its prefixes, the calls it can serve, the paths we ask for health and models.
 
+pub mod extraction;
+
+use std::sync::{Arc, LazyLock};
+
 use crate::dialect::Operation;
 use Operation::{
     Blob, Chat, ChatCompletions, Completions, CountTokens, Embed, Embeddings, Generate, Messages,
     Model, Models, Ps, Responses, Root, Show, Tags, V1Embeddings, Version,
 };
+use extraction::{Extraction, ExtractionText};
 
 /// A node type. `PROFILES` holds all of them; a node's `type:` names one by name or prefix.
 #[derive(Debug, PartialEq, Eq)]
@@ -44,6 +49,14 @@ impl Profile {
         }
     }
 
+    /// What to take from its answers.
+    pub fn extraction(&self) -> Option<Arc<Extraction>> {
+        match self.name {
+            "ollama" => OLLAMA_FIGURES.clone(),
+            _ => None,
+        }
+    }
+
     /// What stands in front of every path when the node's URL names no path of its own: some servers keep their `/v1` or
     /// `/api` one level down.
     pub fn base_path(&self) -> &'static str {
@@ -55,6 +68,38 @@ impl Profile {
         }
     }
 }
+
+/// What Ollama's last frame tells of its own times, all of them in nanoseconds.
+static OLLAMA_FIGURES: LazyLock<Option<Arc<Extraction>>> = LazyLock::new(|| {
+    let paths = [
+        ("model", "$.model"),
+        ("is_complete", "$.done"),
+        ("finish_reason", "$.done_reason"),
+        ("input_tokens", "$.prompt_eval_count"),
+        ("output_tokens", "$.eval_count"),
+        ("total_duration_ns", "$.total_duration"),
+        ("load_duration_ns", "$.load_duration"),
+        ("prompt_duration_ns", "$.prompt_eval_duration"),
+        ("eval_duration_ns", "$.eval_duration"),
+    ];
+    let calculations = [
+        (
+            "tokens_per_second",
+            "eval_duration_ns > 0 ? output_tokens * 1000000000.0 / eval_duration_ns : 0",
+        ),
+        ("ttft_ms", "prompt_duration_ns / 1000000.0"),
+        ("total_ms", "total_duration_ns / 1000000.0"),
+        ("model_load_ms", "load_duration_ns / 1000000.0"),
+    ];
+    let owned = |(name, text): (&str, &str)| (name.to_owned(), text.to_owned());
+    let text = ExtractionText {
+        enabled: true,
+        paths: paths.map(owned).into(),
+        calculations: calculations.map(owned).into(),
+        ..ExtractionText::default()
+    };
+    Extraction::compile(&text).ok()?.map(Arc::new)
+});
 
 /// What every OpenAI-compatible server has.
 const OPENAI: &[Operation] = &[Models, Model, ChatCompletions, Completions, V1Embeddings];

@@ -4,11 +4,12 @@
 //! client cannot mint series.
 
 use prometheus::{
-    Encoder, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-    TextEncoder,
+    Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use super::record::{EndBy, Record};
+use crate::profile::extraction::Value;
 
 /// All metrics of one gateway.
 pub struct Metrics {
@@ -22,6 +23,8 @@ pub struct Metrics {
     pub nodes: Nodes,
     /// `arriero_retries_total` by `reason`: attempts at another node, and those the budget forbade.
     pub retries: IntCounterVec,
+    /// New configurations.
+    pub reloads: Reloads,
     /// `arriero_active_requests`: requests in work, the waiting included.
     pub in_flight: IntGauge,
     /// `arriero_draining`: 1 from SIGTERM on, else 0.
@@ -37,6 +40,8 @@ struct Requests {
     tokens: IntCounterVec,
     client_aborts: IntCounterVec,
     queue_wait: HistogramVec,
+    extracted: GaugeVec,
+    extraction_missed: IntCounterVec,
 }
 
 /// The clients' connections.
@@ -45,6 +50,14 @@ pub struct Connections {
     pub open: IntGauge,
     /// `arriero_connections_rejected_total` by `reason`: `too_many`, `header_timeout`.
     pub rejected: IntCounterVec,
+}
+
+/// New configurations.
+pub struct Reloads {
+    /// `arriero_config_reloads_total` by `result`: `done`, `refused`.
+    pub ended: IntCounterVec,
+    /// `arriero_config_last_reload_successful`: 1 or 0; 1 before the first.
+    pub last_ok: IntGauge,
 }
 
 /// Requests that wait for a slot.
@@ -110,6 +123,7 @@ impl Metrics {
                 )?,
             },
             nodes: Nodes::declare(&declare)?,
+            reloads: Reloads::declare(&declare)?,
             retries: declare.counter("retries_total", retries, &["reason"])?,
             in_flight: declare.gauge("active_requests", "Requests in work")?,
             draining: declare.gauge("draining", "1 from SIGTERM on")?,
@@ -166,6 +180,7 @@ impl Metrics {
                 .with_label_values(&[model, direction])
                 .inc_by(count.unwrap_or(0));
         }
+        requests.record_extracted(record, model);
     }
 
     /// The Prometheus text format, 0.0.4.
@@ -180,6 +195,22 @@ impl Metrics {
 }
 
 impl Requests {
+    /// The figures that the node's profile takes from answers. Texts would be labels that a node can mint: they go to the log only.
+    fn record_extracted(&self, record: &Record, model: &str) {
+        let Some(node) = record.node.as_deref() else {
+            return;
+        };
+        for (name, value) in &record.extracted {
+            if let Value::Number(number) = value {
+                let labels = [model, node, &**name];
+                self.extracted.with_label_values(&labels).set(*number);
+            }
+        }
+        if record.extraction_missed {
+            self.extraction_missed.with_label_values(&[node]).inc();
+        }
+    }
+
     fn declare(declare: &Declare<'_>) -> Result<Requests, prometheus::Error> {
         let ended = ["call", "code", "end_by"];
         let first_byte = "From the request's head to the node's first body byte";
@@ -213,6 +244,16 @@ impl Requests {
                 "Clients that left",
                 &["phase"],
             )?,
+            extracted: declare.real_gauges(
+                "model_metric",
+                "The last answer's figure, as the node's profile takes it",
+                &["model", "node", "name"],
+            )?,
+            extraction_missed: declare.counter(
+                "model_metrics_missed_total",
+                "Answers with a frame too long to take figures from",
+                &["node"],
+            )?,
             queue_wait: declare.histogram(
                 "queue_wait_seconds",
                 "Time in the queue",
@@ -220,6 +261,18 @@ impl Requests {
                 FIRST_BYTE_BUCKETS,
             )?,
         })
+    }
+}
+
+impl Reloads {
+    fn declare(declare: &Declare<'_>) -> Result<Reloads, prometheus::Error> {
+        let last = "1 when the configuration read last is in force";
+        let reloads = Reloads {
+            ended: declare.counter("config_reloads_total", "New configurations", &["result"])?,
+            last_ok: declare.gauge("config_last_reload_successful", last)?,
+        };
+        reloads.last_ok.set(1);
+        Ok(reloads)
     }
 }
 
@@ -276,6 +329,17 @@ impl Declare<'_> {
         labels: &[&str],
     ) -> Result<IntGaugeVec, prometheus::Error> {
         let gauge = IntGaugeVec::new(Opts::new(name, help).namespace("arriero"), labels)?;
+        self.0.register(Box::new(gauge.clone()))?;
+        Ok(gauge)
+    }
+
+    fn real_gauges(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<GaugeVec, prometheus::Error> {
+        let gauge = GaugeVec::new(Opts::new(name, help).namespace("arriero"), labels)?;
         self.0.register(Box::new(gauge.clone()))?;
         Ok(gauge)
     }

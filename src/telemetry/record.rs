@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::dialect::{Operation, Usage};
+use crate::profile::extraction::{Extracted, Value};
 
 /// Who ended the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,6 +103,10 @@ pub struct Record {
     pub bytes_out: u64,
     /// As the node counted it.
     pub usage: Usage,
+    /// What the node's profile takes from answers, by name.
+    pub extracted: Extracted,
+    /// Whether some of that may be lacking, since it stood in too long a frame.
+    pub extraction_missed: bool,
     /// Whose doing the end was.
     pub end_by: EndBy,
     /// How far it had come.
@@ -134,6 +139,8 @@ impl Record {
             bytes_in: 0,
             bytes_out: 0,
             usage: Usage::default(),
+            extracted: Vec::new(),
+            extraction_missed: false,
             end_by: EndBy::Gateway,
             phase: Phase::Head,
             fault: None,
@@ -161,6 +168,9 @@ impl Record {
         );
         for (name, value) in self.details() {
             let _ = write!(line, " {name}={}", quoted(&value));
+        }
+        for (name, value) in &self.extracted {
+            let _ = write!(line, " metric_{name}={}", quoted(&value.to_string()));
         }
         line
     }
@@ -190,6 +200,12 @@ impl Record {
             let _ = match BARE.contains(&name) {
                 true => write!(line, ",\"{name}\":{value}"),
                 false => write!(line, ",\"{name}\":{}", text(&value)),
+            };
+        }
+        for (name, value) in &self.extracted {
+            let _ = match value {
+                Value::Text(value) => write!(line, ",\"metric_{name}\":{}", text(value)),
+                bare => write!(line, ",\"metric_{name}\":{bare}"),
             };
         }
         line.push('}');
@@ -309,6 +325,28 @@ mod tests {
         assert_eq!(line["tokens_out"], 120);
         assert_eq!(line["end_by"], "node");
         assert_eq!(line["path"], "/api/chat");
+    }
+
+    #[test]
+    fn figures_of_the_answer_stand_at_the_end_under_names_of_their_own() {
+        let record = Record {
+            extracted: vec![
+                ("tokens_per_second".into(), Value::Number(97.5)),
+                ("eval_duration_ns".into(), Value::Number(3e18)),
+                ("is_complete".into(), Value::Bool(true)),
+                ("model".into(), Value::Text("a \"b\"\n".into())),
+            ],
+            ..sample()
+        };
+        let text = record.text();
+        let end = " metric_tokens_per_second=97.5 metric_eval_duration_ns=3e18 metric_is_complete=true metric_model=\"a \\\"b\\\"\\n\"";
+        assert!(text.ends_with(end), "{text}");
+        let line: serde_json::Value = serde_json::from_str(&record.json()).unwrap();
+        assert_eq!(line["metric_tokens_per_second"], 97.5);
+        assert_eq!(line["metric_eval_duration_ns"], 3e18);
+        assert_eq!(line["metric_is_complete"], true);
+        assert_eq!(line["metric_model"], "a \"b\"\n");
+        assert_eq!(line["model"], "llama3", "the asked name stays what it is");
     }
 
     #[test]

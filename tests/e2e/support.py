@@ -17,7 +17,7 @@ ROOT = HERE.parent.parent
 
 # How the binary is started; the only place that knows its command line.
 DEMO = ["demo", "--port", "{port}", "--admin-port", "{admin_port}"]
-DEMO_NODE = ["demo-node", "--port", "{port}"]
+DEMO_NODE = ["demo-node", "--host", "{host}", "--port", "{port}"]
 SERVE = ["serve", "-c", "{config}"]
 
 # What the simulated nodes of `demo` and `demo-node` have installed.
@@ -106,10 +106,10 @@ class Process:
 class Node(Process):
     """A simulated node in a process of its own, so that it can be killed."""
 
-    def __init__(self, exe, port=None):
+    def __init__(self, exe, port=None, host="127.0.0.1"):
         self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        super().__init__("node", [exe, *(part.format(port=self.port) for part in DEMO_NODE)])
+        self.url = f"http://{host}:{self.port}"
+        super().__init__("node", [exe, *(part.format(host=host, port=self.port) for part in DEMO_NODE)])
         self.until("answers /api/version", lambda: get(f"{self.url}/api/version")[0] == 200)
 
     def seen(self):
@@ -157,10 +157,19 @@ class Gateway(Process):
     @classmethod
     def over(cls, exe, nodes, models, kind="ollama", **proxy):
         """A gateway with a configuration file that names NODES (their URLs)."""
+        endpoints = [
+            {"url": url, "name": f"node-{n}", "type": kind, "check_interval": "500ms", "check_timeout": "400ms"}
+            for n, url in enumerate(nodes)
+        ]
+        return cls.discovering(exe, {"type": "static", "static": {"endpoints": endpoints}}, models, **proxy)
+
+    @classmethod
+    def discovering(cls, exe, discovery, models, **proxy):
+        """A gateway with a configuration file whose `discovery` section this is."""
         port, admin_port = free_port(), free_port()
         config = WORK / f"gateway-{port}.yaml"
         WORK.mkdir(exist_ok=True)
-        config.write_text(configuration(port, admin_port, nodes, kind, proxy))
+        config.write_text(configuration(port, admin_port, discovery, proxy))
         argv = [exe, *(part.format(config=config) for part in SERVE)]
         return cls(argv, port, admin_port).ready(models)
 
@@ -174,22 +183,14 @@ class Gateway(Process):
         return self
 
 
-def configuration(port, admin_port, nodes, kind, proxy):
+def configuration(port, admin_port, discovery, proxy):
     """The text of a configuration file; JSON values, since YAML reads them."""
-    endpoints = [
-        {"url": url, "name": f"node-{n}", "type": kind, "check_interval": "500ms", "check_timeout": "400ms"}
-        for n, url in enumerate(nodes)
-    ]
+    discovery = {"model_discovery": {"interval": "1s", "timeout": "2s"}, **discovery}
     return "\n".join([
         f"server: {{ host: 127.0.0.1, port: {port} }}",
         f"admin: {{ host: 127.0.0.1, port: {admin_port} }}",
         f"proxy: {json.dumps({'load_balancer': 'round-robin', **proxy})}",
-        "discovery:",
-        "  type: static",
-        "  model_discovery: { interval: 1s, timeout: 2s }",
-        "  static:",
-        "    endpoints:",
-        *(f"      - {json.dumps(endpoint)}" for endpoint in endpoints),
+        f"discovery: {json.dumps(discovery)}",
         "",
     ])
 

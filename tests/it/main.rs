@@ -26,7 +26,14 @@ mod death;
 
 mod admin;
 
+mod dns;
+
+mod dns_nodes;
+mod figures;
+
 mod process;
+
+mod reload;
 
 mod h2;
 

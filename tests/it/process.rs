@@ -1,100 +1,37 @@
 //! The binary itself: how it starts, what it says, how it ends.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
+use std::net::TcpListener;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use arriero::demo;
 
 use crate::support::client::{Raw, post, request};
+use crate::support::process::{Process, arriero, free_port, ready};
 use crate::support::{PATIENCE, within};
 
 const CHAT: &str = r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}]}"#;
-
-/// A running `arriero`, killed when the test ends.
-struct Process {
-    child: Child,
-    addr: SocketAddr,
-    admin: SocketAddr,
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
 
 async fn node() -> demo::Node {
     let node = demo::Node::builder().loaded("llama3").tokens(4);
     node.start().await.expect("a node")
 }
 
-fn free_port() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0")
-        .and_then(|listener| listener.local_addr())
-        .expect("a port")
-}
-
-fn arriero() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_arriero"));
-    command
-        .env_clear()
-        .current_dir(std::env::temp_dir())
-        .stdin(Stdio::null());
-    command
-}
-
 /// Starts a gateway over a node and waits until it is ready.
 async fn start(node: &demo::Node, more: &str) -> Process {
-    let (addr, admin) = (free_port(), free_port());
     let mut command = arriero();
-    command
-        .env("OLLAMA_BASE_URLS", node.url())
-        .env("ARRIERO_SERVER_PORT", addr.port().to_string())
-        .env("ARRIERO_ADMIN_PORT", admin.port().to_string())
-        .env("ARRIERO_LOGGING_FORMAT", "json");
+    command.env("OLLAMA_BASE_URLS", node.url());
     for (name, value) in more
         .split_whitespace()
         .filter_map(|pair| pair.split_once('='))
     {
         command.env(name, value);
     }
-    let child = command
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("arriero starts");
-    let process = Process { child, addr, admin };
-    within("readiness", async {
-        while ready(process.admin, "?model=llama3").await != Some(200) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-    process
-}
-
-/// The status of the readiness page, `None` when nobody answers.
-async fn ready(admin: SocketAddr, query: &str) -> Option<u16> {
-    tokio::net::TcpStream::connect(admin).await.ok()?;
-    let mut raw = Raw::open(admin).await;
-    raw.send_what_goes(format!(
-        "GET /internal/ready{query} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
-    ))
-    .await;
-    Some(raw.head().await?.0)
+    Process::start(command).await
 }
 
 impl Process {
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill")
-            .args([&format!("-{name}"), &self.child.id().to_string()])
-            .status();
-        assert!(status.expect("kill runs").success());
-    }
-
     /// A stream that has begun and is held back by its node.
     async fn stream(&self, node: &demo::Node) -> Raw {
         node.pause_after(2);

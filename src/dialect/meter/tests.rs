@@ -6,11 +6,14 @@ use std::{fs, path::Path};
 use proptest::prelude::*;
 use serde_json::Value;
 
-use super::{Body, HEAD_BYTES_MAX, Meter, TAIL_BYTES_MAX};
+use super::window::{HEAD_BYTES_MAX, TAIL_BYTES_MAX};
+use super::{Body, Meter};
 use crate::dialect::frame::FRAME_BYTES_MAX;
 use crate::dialect::{Close, Ending, Framing, Operation};
 
 mod cases;
+
+mod extraction;
 
 use cases::{FORGERIES, SPELLINGS};
 

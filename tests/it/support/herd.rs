@@ -64,11 +64,21 @@ fn discovery(yaml: &str, endpoints: &str) -> String {
 
 /// Parses a configuration as `arriero -c` would, without an environment.
 pub(crate) fn parse(text: &str) -> Config {
+    parse_with(text, &|path| {
+        Err(format!("{path}: this test reads no files"))
+    })
+}
+
+/// As `parse`, where files hold what `read_file` says.
+pub(crate) fn parse_with(
+    text: &str,
+    read_file: &dyn Fn(&str) -> Result<Vec<u8>, String>,
+) -> Config {
     config::load(&config::Sources {
         file: Some(("test.yaml", text)),
         env: &|_| None,
         env_names: Vec::new(),
-        read_file: &|path| Err(format!("{path}: tests read no files")),
+        read_file,
         cores: 2,
         terminal: false,
     })

@@ -2,9 +2,13 @@
 
 pub(crate) mod client;
 
+pub(crate) mod dns;
+
 pub(crate) mod h2;
 
 pub(crate) mod herd;
+
+pub(crate) mod process;
 
 pub(crate) use client::{Raw, post};
 pub(crate) use herd::{Herd, herd};

@@ -1,0 +1,34 @@
+//! Names that stand for many nodes: asked again and again, as DNS changes when pods come and go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::config::DnsSource;
+use crate::discovery::LastGood;
+use crate::gateway::Gateway;
+
+/// How long one question may take: not less than a busy server needs, not so long that the answer would be old.
+const LOOKUP_MIN: Duration = Duration::from_secs(1);
+const LOOKUP_MAX: Duration = Duration::from_secs(5);
+
+/// Asks for a name's addresses every `interval` and makes each of them a node. Never ends.
+pub(super) async fn watch_source(gateway: Arc<Gateway>, source: Arc<DnsSource>) {
+    let mut last = LastGood::new(&source.name);
+    loop {
+        let limit = source.interval.clamp(LOOKUP_MIN, LOOKUP_MAX);
+        let answer = gateway.dns.lookup(&source.name, source.server, limit).await;
+        let heard = last.hear(answer);
+        for warning in heard.warnings {
+            log::warn!("{warning}");
+        }
+        if let Some(relief) = heard.relief {
+            log::info!("{relief}");
+        }
+        if heard.changed {
+            gateway.found(&source, last.members());
+        }
+        sleep(source.interval).await;
+    }
+}
