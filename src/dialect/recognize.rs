@@ -1,9 +1,13 @@
 //! Which call a request line is: one table of paths behind a handful of mounts. What is not in it is not forwarded.
 
+mod listings;
+mod plain;
+
 use std::borrow::Cow;
 
 use http::Method;
 
+use self::plain::{digest, is_plain, percent_decoded};
 use super::{Call, Dialect, Mount, Operation, Serve};
 use crate::error::{Fault, Kind};
 use crate::profile;
@@ -40,6 +44,8 @@ enum Tail {
     Index,
     /// `/{name}`: the id of a model. Digits alone are Open WebUI's node index.
     Model,
+    /// `/{name}`: the id of a model, whatever it looks like.
+    Name,
     /// `/{digest}`.
     Digest,
     /// `/` and anything.
@@ -109,6 +115,8 @@ struct Place<'a> {
     olla: bool,
     /// The one dialect of a dialect mount; its rows are the only ones there.
     only: Option<Dialect>,
+    /// Calls that are served nowhere else.
+    own: &'static [Row],
     /// `None` where nothing is mounted.
     rest: Option<Cow<'a, str>>,
 }
@@ -119,12 +127,12 @@ struct Place<'a> {
 /// 404 for a path that is not in the table, 405 for a method that a path does not have, 400 for a malformed digest, 403 and 501 for calls
 /// that are not served.
 pub fn recognize(method: &Method, path: &str) -> Result<Call, Fault> {
-    let place = place(path);
-    let (row, tail) = place
-        .rest
+    let mut place = place(path);
+    let rest = place.rest.take().map(listings::with_slashes);
+    let (row, tail) = rest
         .as_deref()
         .filter(|rest| is_plain(rest))
-        .and_then(|rest| find(place.only, rest))
+        .and_then(|rest| find(&place, rest))
         .ok_or_else(|| unknown(path))?;
     if !row
         .methods
@@ -176,6 +184,7 @@ fn place(path: &str) -> Place<'_> {
         mount: Mount::All,
         olla: false,
         only: None,
+        own: &[],
         rest: path.starts_with('/').then_some(Cow::Borrowed(path)),
     };
     let (head, rest) = split_segment(path);
@@ -198,6 +207,7 @@ fn place(path: &str) -> Place<'_> {
         _ => match profile::find(head) {
             Some(profile) => Place {
                 mount: Mount::Profile(profile.name),
+                own: listings::of(profile.name),
                 rest: Some(rest.into()),
                 ..all
             },
@@ -213,6 +223,7 @@ fn olla_place(path: &str) -> Place<'_> {
         mount: Mount::All,
         olla: true,
         only: None,
+        own: &[],
         rest: Some(rest.into()),
     };
     match head {
@@ -228,12 +239,14 @@ fn olla_place(path: &str) -> Place<'_> {
         // Olla's unified listing lies where others have a provider; its entries are OpenAI's with more in them.
         "models" => Place {
             only: Some(Dialect::OpenAi),
-            rest: Some(format!("/v1{path}").into()),
+            own: listings::UNIFIED,
+            rest: Some(path.into()),
             ..all
         },
         _ => match profile::find(head) {
             Some(profile) => Place {
                 mount: Mount::Profile(profile.name),
+                own: listings::of(profile.name),
                 ..all
             },
             None => Place { rest: None, ..all },
@@ -247,46 +260,15 @@ fn split_segment(path: &str) -> (&str, &str) {
     path.split_at(path.find('/').unwrap_or(path.len()))
 }
 
-/// Whether no server could read this path in two ways: printable ASCII, no `.`, `..` or empty segments, no encoded slash or dot.
-fn is_plain(rest: &str) -> bool {
-    let inside = rest.strip_prefix('/').unwrap_or(rest);
-    rest.bytes()
-        .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
-        && percent_decoded(rest).is_some()
-        && (inside.is_empty()
-            || !inside
-                .split('/')
-                .any(|segment| matches!(segment, "" | "." | "..")))
-}
-
-/// Decodes `%3A` and the like; `None` for what has no business in a path here: broken escapes, slashes, dots, percent signs, controls, non-ASCII.
-fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
-    if !text.contains('%') {
-        return Some(Cow::Borrowed(text));
-    }
-    let mut parts = text.split('%');
-    let mut decoded = parts.next().unwrap_or("").to_owned();
-    for part in parts {
-        let digits = part.get(..2)?;
-        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
-            return None;
-        }
-        let byte = u8::from_str_radix(digits, 16).ok()?;
-        if !byte.is_ascii_graphic() || b"/\\.%".contains(&byte) {
-            return None;
-        }
-        decoded.push(char::from(byte));
-        decoded.push_str(&part[2..]);
-    }
-    Some(Cow::Owned(decoded))
-}
-
 /// The row of a path and what follows the row's path, without its slash.
-fn find(only: Option<Dialect>, rest: &str) -> Option<(&'static Row, &str)> {
+fn find<'a>(place: &Place<'_>, rest: &'a str) -> Option<(&'static Row, &'a str)> {
     // A mount may be asked with and without its slash: `OLLAMA_HOST=http://gateway/ollama` sends `HEAD /ollama/`.
     let rest = if rest.is_empty() { "/" } else { rest };
-    ROWS.iter()
-        .filter(|row| is_spoken(row, only))
+    let common = ROWS.iter().filter(|row| is_spoken(row, place.only));
+    place
+        .own
+        .iter()
+        .chain(common)
         .find_map(|row| Some((row, tail_of(row, rest)?)))
 }
 
@@ -304,7 +286,9 @@ fn tail_of<'a>(row: &Row, rest: &'a str) -> Option<&'a str> {
     match (row.tail, after.strip_prefix('/')) {
         (Tail::None | Tail::Index, None) if after.is_empty() => Some(after),
         (Tail::Index, Some(tail)) => index(tail).map(|_| tail),
-        (Tail::Model | Tail::Digest | Tail::Any, Some(tail)) if !tail.is_empty() => Some(tail),
+        (Tail::Model | Tail::Name | Tail::Digest | Tail::Any, Some(tail)) if !tail.is_empty() => {
+            Some(tail)
+        }
         _ => None,
     }
 }
@@ -344,11 +328,9 @@ fn call(
                 call.serve = Serve::ByHead;
                 call.node_index = Some(index);
             }
-            None => {
-                call.node_path = Cow::Owned(format!("{}/{tail}", row.path));
-                call.argument = percent_decoded(tail).map(Cow::into_owned);
-            }
+            None => call.name(row, tail),
         },
+        Tail::Name => call.name(row, tail),
         Tail::Index => {
             call.node_index = index(tail);
             if call.node_index.is_some() && serve == Serve::Catalogue {
@@ -361,22 +343,10 @@ fn call(
     Ok(call)
 }
 
-/// `sha256:` or `sha256-` and 64 hexadecimal digits; anything else could become a path on a node's disk.
-fn digest(tail: &str) -> Result<String, Fault> {
-    let text = percent_decoded(tail).unwrap_or(Cow::Borrowed(tail));
-    let hex = text
-        .strip_prefix("sha256")
-        .and_then(|rest| rest.strip_prefix([':', '-']))
-        .filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
-    match hex {
-        Some(_) => Ok(text.into_owned()),
-        None => Err(Fault::malformed(
-            "invalid_digest",
-            format!(
-                "`{}` is not a digest: write `sha256:` and 64 hexadecimal digits",
-                shown(tail)
-            ),
-        )),
+impl Call {
+    fn name(&mut self, row: &Row, tail: &str) {
+        self.node_path = Cow::Owned(format!("{}/{tail}", row.path));
+        self.argument = percent_decoded(tail).map(Cow::into_owned);
     }
 }
 

@@ -118,7 +118,10 @@ pub fn v1_models(body: &[u8]) -> Result<Vec<Installed>, String> {
 /// LM Studio says `state`, llama.cpp's router `status.value`; the others list only what they hold in memory.
 fn is_loaded(fields: &Fields<'_>) -> Option<bool> {
     let state = fields.string("state");
-    match state.or_else(|| fields.object("status").string("value"))?.as_str() {
+    match state
+        .or_else(|| fields.object("status").string("value"))?
+        .as_str()
+    {
         "loaded" => Some(true),
         "not-loaded" | "unloaded" | "loading" => Some(false),
         _ => None,

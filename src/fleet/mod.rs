@@ -34,6 +34,7 @@ mod rules;
 pub use rules::{Rules, Stand};
 
 mod catalogue;
+pub use catalogue::{Conflict, Line, Moment, Scope, Unified};
 
 mod timestamp;
 pub use timestamp::Timestamp;
@@ -92,11 +93,7 @@ impl Fleet {
             }),
             picks: AtomicU64::new(0),
             freed: Arc::default(),
-            snapshot: ArcSwap::from_pointee(Snapshot::new(
-                Vec::new(),
-                Vec::new(),
-                Arc::default(),
-            )),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(Vec::new(), Vec::new(), Arc::default())),
             membership: watch::Sender::new(0),
         };
         let nodes = nodes.into_iter().map(Arc::new).collect();
@@ -278,12 +275,7 @@ impl Writer {
     }
 }
 
-fn with_health(
-    current: &Snapshot,
-    at: usize,
-    machine: &Machine,
-    now: Instant,
-) -> Option<Snapshot> {
+fn with_health(current: &Snapshot, at: usize, machine: &Machine, now: Instant) -> Option<Snapshot> {
     let before = &current.nodes[at];
     // A node that is down is probed in turn, which is clock enough to notice that it has been down for too long.
     let stale = match machine.health() {

@@ -105,7 +105,10 @@ mod tests {
             .flatten()
             .map(|name| name.to_string())
             .collect();
-        assert_eq!(public, loaded, "what is installed and what is loaded go by one rule");
+        assert_eq!(
+            public, loaded,
+            "what is installed and what is loaded go by one rule"
+        );
         for it in offered.iter() {
             assert_eq!(ModelKey::parse(&it.name).as_ref(), Ok(&it.key));
         }
@@ -121,7 +124,9 @@ mod tests {
         node.model_filter = filter(&["llama*", "qwen*"], &["*:70b"]);
         assert_eq!(all(&node), ["llama3:8b", "Qwen3:32b"]);
         // Ids are exact, case included, and are the node's own names.
-        node.model_ids = ["qwen3:32b", "llama3:8b", "llama3:70b"].map(str::to_owned).into();
+        node.model_ids = ["qwen3:32b", "llama3:8b", "llama3:70b"]
+            .map(str::to_owned)
+            .into();
         assert_eq!(all(&node), ["llama3:8b"]);
         node.prefix_id = Some("GPU1".to_owned());
         assert_eq!(all(&node), ["GPU1.llama3:8b"]);

@@ -55,7 +55,9 @@ impl Stand {
         Stand {
             key: alias.key.clone(),
             name: alias.name.clone(),
-            targets: targets.filter_map(|name| ModelKey::parse(name).ok()).collect(),
+            targets: targets
+                .filter_map(|name| ModelKey::parse(name).ok())
+                .collect(),
         }
     }
 }

@@ -1,15 +1,17 @@
 //! The fleet at one moment: what routing looks at and what the federated answers are made of.
 
 use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
 use crate::config::NodeConfig;
+use crate::dialect::{Filter, Format};
 use crate::fleet::NodeId;
-use crate::fleet::catalogue;
+use crate::fleet::catalogue::{self, Conflict, Moment, Scope};
 use crate::fleet::health::Health;
 use crate::fleet::listing::{Installed, Loaded};
 use crate::fleet::offer::Offered;
@@ -25,9 +27,11 @@ pub struct Snapshot {
     /// Nodes that were taken out of the configuration while requests were still with them; nothing new reaches them.
     leaving: Vec<Node>,
     places: Arc<HashMap<NodeId, usize>>,
-    index: Arc<Index>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) index: Arc<Index>,
     pages: Arc<Pages>,
-    version: OnceLock<Bytes>,
+    /// Answers that tell of health as well.
+    live: Live,
 }
 
 /// One node at that moment. Its in-flight count alone is live.
@@ -87,9 +91,37 @@ pub(super) struct Counters {
 #[derive(Debug, Default)]
 struct Pages {
     names: OnceLock<Vec<Arc<str>>>,
-    tags: OnceLock<Bytes>,
-    ps: OnceLock<Bytes>,
-    v1_models: OnceLock<Bytes>,
+    conflicts: OnceLock<Vec<Conflict>>,
+    ps: Rendered<Scope>,
+    listings: Rendered<(Scope, Format)>,
+}
+
+/// Answers of this snapshot alone.
+#[derive(Debug, Default)]
+struct Live {
+    version: OnceLock<Bytes>,
+    unified: Rendered<Scope>,
+}
+
+/// Pages by what was asked for. There are no more than mounts and formats.
+#[derive(Debug)]
+struct Rendered<K>(Mutex<HashMap<K, Arc<OnceLock<Bytes>>>>);
+
+impl<K> Default for Rendered<K> {
+    fn default() -> Rendered<K> {
+        Rendered(Mutex::default())
+    }
+}
+
+impl<K: Hash + Eq> Rendered<K> {
+    fn get_or_render(&self, key: K, render: impl FnOnce() -> Bytes) -> Bytes {
+        let cell = {
+            // A cell is added whole or not at all, so a panic elsewhere left the map as good as it was.
+            let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(cells.entry(key).or_default())
+        };
+        cell.get_or_init(render).clone()
+    }
 }
 
 impl Node {
@@ -126,15 +158,16 @@ impl Node {
 
 impl Snapshot {
     /// `leaving`: nodes of the snapshot before that are no longer in the configuration.
-    pub(super) fn new(nodes: Vec<Node>, leaving: Vec<Node>) -> Snapshot {
+    pub(super) fn new(nodes: Vec<Node>, leaving: Vec<Node>, rules: Arc<Rules>) -> Snapshot {
         let places = nodes.iter().enumerate().map(|(at, node)| (node.id, at));
         Snapshot {
             places: Arc::new(places.collect()),
             index: Arc::new(index(&nodes)),
             nodes,
             leaving,
+            rules,
             pages: Arc::default(),
-            version: OnceLock::new(),
+            live: Live::default(),
         }
     }
 
@@ -145,8 +178,9 @@ impl Snapshot {
             index: Arc::new(index(&nodes)),
             nodes,
             leaving: self.leaving.clone(),
+            rules: Arc::clone(&self.rules),
             pages: Arc::default(),
-            version: OnceLock::new(),
+            live: Live::default(),
         }
     }
 
@@ -164,9 +198,10 @@ impl Snapshot {
             nodes,
             leaving: self.leaving.clone(),
             places: Arc::clone(&self.places),
+            rules: Arc::clone(&self.rules),
             index: Arc::clone(&self.index),
             pages: Arc::default(),
-            version: OnceLock::new(),
+            live: Live::default(),
         }
     }
 
@@ -194,6 +229,11 @@ impl Snapshot {
         self.leaving.iter().filter(|node| 0 < node.in_flight())
     }
 
+    /// The rules by which the catalogue is made.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// The nodes that have the model, dead ones too; `None` when no node ever told of it.
     pub fn holders(&self, model: &ModelKey) -> Option<&[Holder]> {
         self.index.get(model).map(Vec::as_slice)
@@ -204,51 +244,68 @@ impl Snapshot {
         self.nodes.iter().any(Node::is_open)
     }
 
-    /// Every known model once, as its first holder spells it, in the order of the alphabet.
+    /// Every name in the catalogue once, as it is listed, in the order of the alphabet.
     pub fn model_names(&self) -> impl Iterator<Item = &str> {
         let names = self.pages.names.get_or_init(|| {
-            let mut names: Vec<_> = self
-                .index
-                .values()
-                .map(|h| Arc::clone(&h[0].spelled))
-                .collect();
+            let lines = self.lines(&Scope::ALL);
+            let mut names: Vec<Arc<str>> = lines.iter().map(|line| line.name.into()).collect();
             names.sort_unstable();
             names
         });
         names.iter().map(AsRef::as_ref)
     }
 
-    /// The body of `/api/tags`.
-    pub fn tags(&self) -> Bytes {
-        let page = || catalogue::tags(&self.nodes, &self.index);
-        self.pages.tags.get_or_init(page).clone()
+    /// Names under which nodes have different models.
+    pub fn conflicts(&self) -> &[Conflict] {
+        let find = || catalogue::conflicts(self);
+        self.pages.conflicts.get_or_init(find)
+    }
+
+    /// The name under which a holder's node offers the model.
+    pub fn public_name(&self, holder: &Holder) -> Arc<str> {
+        let offered = self.node_of(holder).offered().get(holder.place);
+        offered.map_or_else(|| Arc::clone(&holder.spelled), |it| Arc::clone(&it.name))
+    }
+
+    /// A whole listing of models; nobody is asked for it.
+    pub fn listing(&self, scope: &Scope, format: Format) -> Bytes {
+        let render = || catalogue::page(self, scope, format, &Filter::default());
+        match format {
+            // It tells which nodes are up.
+            Format::Unified => self.live.unified.get_or_render(scope.clone(), render),
+            _ => {
+                let key = (scope.clone(), format);
+                self.pages.listings.get_or_render(key, render)
+            }
+        }
+    }
+
+    /// A listing of some models.
+    pub fn filtered(&self, scope: &Scope, format: Format, filter: &Filter) -> Bytes {
+        catalogue::page(self, scope, format, filter)
+    }
+
+    /// One entry of a listing, which echoes the asked spelling; `None` when nobody offers the model.
+    pub fn item(
+        &self,
+        scope: &Scope,
+        format: Format,
+        asked: &str,
+        moment: Moment,
+    ) -> Option<Bytes> {
+        catalogue::item(self, scope, format, asked, moment)
     }
 
     /// The body of `/api/ps`.
-    pub fn ps(&self) -> Bytes {
-        self.pages
-            .ps
-            .get_or_init(|| catalogue::ps(&self.nodes))
-            .clone()
+    pub fn ps(&self, scope: &Scope) -> Bytes {
+        let render = || catalogue::ps(self, scope);
+        self.pages.ps.get_or_render(scope.clone(), render)
     }
 
     /// The body of `/api/version`.
     pub fn version(&self) -> Bytes {
-        self.version
-            .get_or_init(|| catalogue::version(&self.nodes))
-            .clone()
-    }
-
-    /// The body of `/v1/models` and `/olla/models`.
-    pub fn v1_models(&self) -> Bytes {
-        let page = || catalogue::v1_models(&self.nodes, &self.index);
-        self.pages.v1_models.get_or_init(page).clone()
-    }
-
-    /// The body of `/v1/models/{asked}`, which echoes the asked spelling; `None` when no node ever told of the model.
-    pub fn v1_model(&self, asked: &str) -> Option<Bytes> {
-        let key = ModelKey::parse(asked).ok()?;
-        Some(catalogue::v1_model(&self.nodes, self.holders(&key)?, asked))
+        let render = || catalogue::version(&self.nodes);
+        self.live.version.get_or_init(render).clone()
     }
 }
 
@@ -289,7 +346,7 @@ pub(super) enum Warmth<'a> {
 
 impl Warmth<'_> {
     pub(super) fn of(node: &Node) -> Warmth<'_> {
-        if node.config.profile.listing == Listing::OpenAi {
+        if node.config.profile.listing != Listing::Ollama {
             return Warmth::All;
         }
         let digests = node.loaded.iter().map(|model| model.digest.as_ref());

@@ -208,7 +208,10 @@ fn normal_quantization(word: &str) -> String {
     {
         return bits.to_owned();
     }
-    if let Some(bits) = plain.strip_prefix("fp").filter(|bits| matches!(*bits, "16" | "32")) {
+    if let Some(bits) = plain
+        .strip_prefix("fp")
+        .filter(|bits| matches!(*bits, "16" | "32"))
+    {
         return format!("f{bits}");
     }
     match plain.strip_suffix("bit") {

@@ -1,22 +1,21 @@
 //! One request, from socket to socket, as one linear function.
 
-use bytes::Bytes;
-
 use crate::admin;
 use crate::config::Config;
-use crate::dialect::{self, Call, Facts, Operation, Serve};
+use crate::dialect::{self, Call, Facts, Serve};
 use crate::error::{Fault, Kind};
 use crate::fleet::{NodeId, Observation, Snapshot};
 use crate::model::{self, ModelKey};
 use crate::routing::{Ask, Route};
 use crate::telemetry::record::{EndBy, Phase};
 
-use super::Gateway;
-use super::client::{Client, Page, body_as_sent};
+use super::client::{Client, body_as_sent};
 use super::failure::Failed;
+use super::listings;
 use super::outgoing::{Asked, Outgoing};
 use super::proxy::Context;
 use super::relay::Served;
+use super::{Gateway, moment};
 
 impl Gateway {
     /// Serves a request, or leaves a `passage` in the context for Pingora's native streaming path.
@@ -206,44 +205,15 @@ impl Gateway {
         ctx: &mut Context,
     ) -> Result<(), Fault> {
         client.discard_body(&ctx.config.server).await?;
-        let page = catalogue_page(call, &self.fleet.view())?;
+        let page = listings::page(call, client.query(), &self.fleet.view(), moment())?;
         ctx.record.end_by = EndBy::Done;
         ctx.record.phase = Phase::Stream;
         client.answer(page, call, &ctx.record.request_id).await
     }
 }
 
-/// The federated answer to a call that names no node.
-fn catalogue_page(call: &Call, view: &Snapshot) -> Result<Page, Fault> {
-    let asked = call.argument.as_deref().unwrap_or_default();
-    let json = |body| {
-        Ok(Page {
-            content_type: "application/json; charset=utf-8",
-            body,
-        })
-    };
-    match call.operation {
-        Operation::Root => Ok(Page {
-            content_type: "text/plain; charset=utf-8",
-            body: Bytes::from_static(b"Ollama is running"),
-        }),
-        Operation::Version => json(view.version()),
-        Operation::Tags => json(view.tags()),
-        Operation::Ps => json(view.ps()),
-        Operation::Models => json(view.v1_models()),
-        Operation::Model => json(
-            view.v1_model(asked)
-                .ok_or_else(|| unknown_model(asked, view))?,
-        ),
-        _ => Err(Fault::new(
-            Kind::Internal,
-            "this call is not answered from the catalogue",
-        )),
-    }
-}
-
 /// 404, in Ollama's words, with names that come close.
-fn unknown_model(asked: &str, view: &Snapshot) -> Fault {
+pub(super) fn unknown_model(asked: &str, view: &Snapshot) -> Fault {
     let close = model::closest(asked, view.model_names());
     let hint = match close.is_empty() {
         true => "no node has it; `ollama pull` it on one".to_owned(),

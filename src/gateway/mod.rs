@@ -6,6 +6,8 @@ mod proxy;
 
 mod exchange;
 
+mod listings;
+
 mod native;
 
 mod client;
@@ -48,7 +50,7 @@ pub mod local;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwap;
 use pingora::connectors::ConnectorOptions;
@@ -58,7 +60,7 @@ use pingora::server::configuration::ServerConf;
 use crate::admission::RetryBudget;
 use crate::config::Config;
 use crate::error::{Fault, Kind};
-use crate::fleet::{Fleet, Health, NodeId, Observation};
+use crate::fleet::{Fleet, Health, Moment, NodeId, Observation};
 use crate::telemetry::metrics::Metrics;
 
 pub use self::origin::{Origin, Read, Reading};
@@ -193,6 +195,16 @@ impl Gateway {
 /// The clock is read in the shell only; the core gets it as an argument.
 fn now() -> Instant {
     Instant::now()
+}
+
+/// Now, on both clocks.
+fn moment() -> Moment {
+    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
+    let unix_s = since_1970.map_or(0, |since| since.as_secs());
+    Moment {
+        now: now(),
+        unix_s: i64::try_from(unix_s).unwrap_or(i64::MAX),
+    }
 }
 
 /// Chance is drawn in the shell only. The standard library's hasher keys are the operating system's randomness.

@@ -58,7 +58,15 @@ const FAMILIES: &[(&str, &str, &str)] = &[
 ];
 
 const EMBEDDERS: &[&str] = &["embed", "bge-", "e5-", "gte-", "minilm"];
-const SEERS: &[&str] = &["llava", "vision", "-vl", "vl:", "moondream", "minicpm-v", "pixtral"];
+const SEERS: &[&str] = &[
+    "llava",
+    "vision",
+    "-vl",
+    "vl:",
+    "moondream",
+    "minicpm-v",
+    "pixtral",
+];
 
 /// The name without whoever published it: behind the last slash, in lower case.
 fn own_part(name: &str) -> &str {

@@ -6,7 +6,9 @@ use super::*;
 
 fn about(entry: &str) -> Arc<About> {
     let fields = Fields::parse(entry).unwrap();
-    let name = ["model", "name", "id"].iter().find_map(|key| fields.string(key));
+    let name = ["model", "name", "id"]
+        .iter()
+        .find_map(|key| fields.string(key));
     About::read(&name.unwrap(), &fields)
 }
 
@@ -20,7 +22,9 @@ fn told(about: &About) -> String {
         &about.format,
         about.kind.as_str(),
     ];
-    words.map(|word| if word.is_empty() { "-" } else { word }).join(" ")
+    words
+        .map(|word| if word.is_empty() { "-" } else { word })
+        .join(" ")
 }
 
 #[test]
@@ -33,20 +37,38 @@ fn a_name_says_what_it_can() {
         ("Qwen/Qwen2.5-7B-Instruct-AWQ", "qwen 2.5 Qwen 7b awq - llm"),
         ("qwen3:30b-a3b-fp16", "qwen 3 qwen 30b f16 - llm"),
         ("mixtral:8x7b", "mixtral - mistralai 8x7b - - llm"),
-        ("mistralai/Mistral-7B-Instruct-v0.3", "mistral - mistralai 7b - - llm"),
-        ("deepseek-r1-distill-qwen-7b", "deepseek 1 deepseek 7b - - llm"),
+        (
+            "mistralai/Mistral-7B-Instruct-v0.3",
+            "mistral - mistralai 7b - - llm",
+        ),
+        (
+            "deepseek-r1-distill-qwen-7b",
+            "deepseek 1 deepseek 7b - - llm",
+        ),
         ("gpt-oss:120b", "gpt-oss - openai 120b - - llm"),
         ("openai/gpt-oss-20b", "gpt-oss - openai 20b - - llm"),
-        ("hf.co/bartowski/Llama-3.2-3B-Instruct-GGUF:Q6_K_L", "llama 3.2 bartowski 3b q6kl gguf llm"),
-        ("phi-4-mini-instruct.Q8_0.gguf", "phi 4 microsoft - q8 gguf llm"),
+        (
+            "hf.co/bartowski/Llama-3.2-3B-Instruct-GGUF:Q6_K_L",
+            "llama 3.2 bartowski 3b q6kl gguf llm",
+        ),
+        (
+            "phi-4-mini-instruct.Q8_0.gguf",
+            "phi 4 microsoft - q8 gguf llm",
+        ),
         ("llama-2-7b.Q4_K_M.gguf", "llama 2 meta 7b q4km gguf llm"),
-        ("mlx-community/Qwen3-8B-4bit", "qwen 3 mlx-community 8b 4bit mlx llm"),
+        (
+            "mlx-community/Qwen3-8B-4bit",
+            "qwen 3 mlx-community 8b 4bit mlx llm",
+        ),
         ("qwen2-vl-7b-instruct", "qwen 2 qwen 7b - - vlm"),
         ("llava:13b-v1.6", "llava - llava 13b - - vlm"),
         ("nomic-embed-text", "nomic-bert - nomic-ai - - - embeddings"),
         ("BAAI/bge-m3", "bert - BAAI - - - embeddings"),
         ("all-minilm:22m", "bert - - 22m - - embeddings"),
-        ("smollm2:135m-instruct-bf16", "smollm 2 huggingface 135m bf16 - llm"),
+        (
+            "smollm2:135m-instruct-bf16",
+            "smollm 2 huggingface 135m bf16 - llm",
+        ),
         ("alpha", "- - - - - - llm"),
         ("delphi", "- - - - - - llm"),
     ] {
@@ -97,7 +119,11 @@ fn a_listing_knows_better_than_the_name() {
     ] {
         let about = about(entry);
         assert_eq!(told(&about), expected, "{entry}");
-        assert_eq!((about.parameter_count, about.context_max), (count, context), "{entry}");
+        assert_eq!(
+            (about.parameter_count, about.context_max),
+            (count, context),
+            "{entry}"
+        );
     }
 }
 
@@ -109,7 +135,10 @@ fn a_capability_has_many_words() {
     assert!(tools.can("function-calling") && tools.can("Tools") && !tools.can("vision"));
     assert!(about(r#"{"id":"nomic-embed-text"}"#).can("embeddings"));
     let many: Vec<String> = (0..99).map(|n| format!("\"c{n}\"")).collect();
-    let many = about(&format!(r#"{{"id":"m","capabilities":[{}]}}"#, many.join(",")));
+    let many = about(&format!(
+        r#"{{"id":"m","capabilities":[{}]}}"#,
+        many.join(",")
+    ));
     assert_eq!(many.capabilities.len(), CAPABILITIES_MAX);
 }
 
