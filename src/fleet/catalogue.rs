@@ -229,4 +229,6 @@ fn urls(nodes: impl Iterator<Item = usize>) -> String {
 }
 
 #[cfg(test)]
+mod mixed;
+#[cfg(test)]
 mod tests;

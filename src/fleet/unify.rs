@@ -75,8 +75,10 @@ impl About {
             let fits = !word.is_empty() && word.len() <= WORD_BYTES_MAX;
             fits.then(|| word.into())
         };
+        let told_count = meta.count("n_params");
         let size_word = told(&details, "parameter_size")
             .or_else(|| name::size(name))
+            .or_else(|| told_count.map(size_word))
             .unwrap_or_default();
         let quantization_word = told(&details, "quantization_level")
             .or_else(|| told(entry, "quantization"))
@@ -97,7 +99,7 @@ impl About {
         Arc::new(About {
             publisher: told(entry, "publisher")
                 .unwrap_or_else(|| name::publisher(name, &family).into()),
-            parameter_count: meta.count("n_params").or_else(|| count(&size_word)),
+            parameter_count: told_count.or_else(|| count(&size_word)),
             quantization: normal_quantization(&quantization_word).into(),
             format: told(&details, "format")
                 .or_else(|| told(entry, "compatibility_type"))
@@ -136,11 +138,9 @@ fn family(told: Option<&str>, name: &str) -> (Box<str>, Box<str>) {
         return named.map_or_else(Default::default, |it| (it.family.into(), it.variant.into()));
     };
     let split = name::family(&told).filter(|split| told.starts_with(split.family));
-    let family = split.as_ref().map_or(told.as_str(), |split| split.family);
-    let variant = named
-        .filter(|named| named.family == family && !named.variant.is_empty())
-        .or_else(|| name::family(&told).filter(|split| split.family == family))
-        .map_or("", |known| known.variant);
+    let family = split.map_or(&*told, |split| split.family);
+    let named = named.filter(|named| named.family == family && !named.variant.is_empty());
+    let variant = named.or(split).map_or("", |known| known.variant);
     (family.into(), variant.into())
 }
 
@@ -218,6 +218,17 @@ fn normal_quantization(word: &str) -> String {
         Some(method) if method.starts_with(|c: char| c.is_ascii_alphabetic()) => method.to_owned(),
         _ => plain,
     }
+}
+
+/// As Ollama writes it: `14.7B`, `137M`.
+fn size_word(count: u64) -> Box<str> {
+    let in_units = |unit: f64| (count as f64 / unit * 10.0).round() / 10.0;
+    let word = match count {
+        1_000_000_000.. => format!("{}B", in_units(1e9)),
+        1_000_000.. => format!("{}M", in_units(1e6)),
+        _ => format!("{}K", in_units(1e3)),
+    };
+    word.into()
 }
 
 /// `7.6B` is 7,600,000,000 parameters, `8x7B` 56 of those.

@@ -138,7 +138,10 @@ fn lm_studio_v1(line: &Line<'_>, id: &str) -> String {
     entry.text("key", id);
     entry.text("display_name", id);
     entry.field("architecture", &or_null(&about.family));
-    let quantization = format!("{{\"name\":{}}}", or_null(&about.quantization_word));
+    let quantization = format!(
+        "{{\"name\":{},\"bits_per_weight\":null}}",
+        or_null(&about.quantization_word)
+    );
     entry.field("quantization", &quantization);
     entry.field(
         "size_bytes",

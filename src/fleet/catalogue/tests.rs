@@ -3,13 +3,12 @@
 use std::time::Instant;
 
 use super::*;
-use crate::dialect::{Mount, Operation};
 use crate::fleet::fixture::{LIMITS, herd, ollama, vllm};
 use crate::fleet::{Fleet, NodeId, Observation, listing};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/catalogue");
 
-fn golden(file: &str) -> Vec<u8> {
+pub(super) fn golden(file: &str) -> Vec<u8> {
     std::fs::read(format!("{FOLDER}/{file}")).unwrap()
 }
 
@@ -44,7 +43,7 @@ fn tags_of(view: &Snapshot) -> Bytes {
     view.listing(&Scope::ALL, Format::Ollama)
 }
 
-fn moment() -> Moment {
+pub(super) fn moment() -> Moment {
     Moment {
         now: Instant::now(),
         unix_s: 1_795_300_000,
@@ -56,7 +55,7 @@ fn item(view: &Snapshot, asked: &str) -> Option<Bytes> {
 }
 
 /// Compares with the expected file, in which each entry stands on a line of its own.
-fn check(file: &str, actual: &[u8]) {
+pub(super) fn check(file: &str, actual: &[u8]) {
     let actual = std::str::from_utf8(actual).unwrap();
     serde_json::from_str::<serde::de::IgnoredAny>(actual).unwrap();
     let actual = actual.replace("},{\"", "},\n{\"") + "\n";

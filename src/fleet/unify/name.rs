@@ -3,6 +3,7 @@
 use super::Kind;
 
 /// A family and the generation that stands behind it.
+#[derive(Clone, Copy)]
 pub(super) struct Family<'a> {
     pub(super) family: &'static str,
     pub(super) variant: &'a str,

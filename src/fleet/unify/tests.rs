@@ -100,7 +100,7 @@ fn a_listing_knows_better_than_the_name() {
         ),
         (
             r#"{"id":"m.gguf","owned_by":"llamacpp","meta":{"n_ctx_train":4096,"n_params":8030261312,"size":4912898304}}"#,
-            "- - - - - gguf llm",
+            "- - - 8b - gguf llm",
             Some(8_030_261_312),
             Some(4096),
         ),
