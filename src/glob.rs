@@ -46,6 +46,25 @@ impl Glob {
     }
 }
 
+impl Glob {
+    /// Whether the pattern means a model: its whole name, or the name without what the pattern does not speak of: the namespace when
+    /// it holds no `/`, the tag when it holds no `:`.
+    pub fn means(&self, model: &str) -> bool {
+        let bare = match self.speaks_of('/') {
+            true => model,
+            false => model.rsplit('/').next().unwrap_or(model),
+        };
+        let untagged = bare.split(':').next().unwrap_or(bare);
+        self.matches(model)
+            || self.matches(bare)
+            || (!self.speaks_of(':') && self.matches(untagged))
+    }
+
+    fn speaks_of(&self, separator: char) -> bool {
+        self.parts.iter().any(|part| part.contains(separator))
+    }
+}
+
 impl std::fmt::Display for Glob {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.parts.join("*"))
@@ -131,6 +150,29 @@ mod tests {
                 exclude: globs(exclude),
             };
             assert_eq!(filter.admits(name), *passes, "{filter:?} on {name}");
+        }
+    }
+
+    #[test]
+    fn patterns_mean_models() {
+        let table = [
+            ("*llava*", "bakLLaVA:7b", true),
+            ("vision*", "vision-7b", true),
+            ("vision*", "llama3.2-vision", false),
+            ("llama3*", "llama3.2:latest", true),
+            ("llama3*", "library/llama3:8b", true),
+            ("llama3*", "codellama3", false),
+            ("nomic-embed-text", "nomic-embed-text:latest", true),
+            ("nomic-embed-text:v1", "nomic-embed-text:latest", false),
+            ("*:32k*", "yi:32k-q4", true),
+            ("*:32k*", "yi-32k:latest", false),
+            ("hf.co/*", "hf.co/org/m:q4", true),
+            ("org/*", "m", false),
+            ("*-Chat-*", "x-chat-7b", true),
+        ];
+        for (pattern, model, means) in table {
+            let glob = Glob::new(pattern).expect("a pattern");
+            assert_eq!(glob.means(model), means, "{pattern} {model}");
         }
     }
 

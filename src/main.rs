@@ -131,6 +131,10 @@ fn understand(file: Option<(&str, &str)>) -> Result<Reading, String> {
             files.borrow_mut().push(PathBuf::from(path));
             std::fs::read(path).map_err(|error| error.to_string())
         },
+        list_dir: &|path| {
+            files.borrow_mut().push(PathBuf::from(path));
+            list_dir(path)
+        },
         cores: std::thread::available_parallelism().map_or(1, usize::from),
         terminal: std::io::stderr().is_terminal(),
     };
@@ -139,6 +143,16 @@ fn understand(file: Option<(&str, &str)>) -> Result<Reading, String> {
         config,
         files: files.into_inner(),
     })
+}
+
+fn list_dir(path: &str) -> Result<Vec<String>, String> {
+    let entries = std::fs::read_dir(path).map_err(|error| error.to_string())?;
+    entries
+        .map(|entry| {
+            let name = entry.map_err(|error| error.to_string())?.file_name();
+            Ok(name.to_string_lossy().into_owned())
+        })
+        .collect()
 }
 
 fn serve(file: Option<PathBuf>) -> Result<(), String> {

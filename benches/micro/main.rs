@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
+use arriero::config::profiles::builtin;
 use arriero::config::{Balancer, Connection, HealthConfig, NodeAuth, NodeConfig, NodeTls, NodeUrl};
 use arriero::dialect::facts::facts;
 use arriero::dialect::meter::Meter;
@@ -13,7 +14,7 @@ use arriero::dialect::{Framing, Mount, Operation};
 use arriero::fleet::{Fleet, NodeId, Observation, listing};
 use arriero::glob::Filter;
 use arriero::model::ModelKey;
-use arriero::profile;
+use arriero::profile::Needs;
 use arriero::routing::{Ask, route};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -53,7 +54,7 @@ fn nanos(mut call: impl FnMut()) -> f64 {
 }
 
 fn bodies() -> Result<()> {
-    let call = recognize(&http::Method::POST, "/api/chat")?;
+    let call = recognize(&http::Method::POST, "/api/chat", &builtin())?;
     let short = r#"{"role":"user","content":"tell me about the sea and the moon"},"#;
     let image = |bytes: usize| {
         let data = "iVBORw0K".repeat(bytes / 8);
@@ -84,7 +85,8 @@ fn routes() -> Result<()> {
     let ask = Ask {
         model: &model,
         operation: Operation::Chat,
-        mount: Mount::All,
+        needs: Needs::default(),
+        mount: &Mount::All,
         node_index: None,
         tried: &[],
     };
@@ -148,7 +150,9 @@ fn chunks() {
         });
         black_box(meter.first_token_seen());
     }
-    let extraction = profile::find("ollama").and_then(profile::Profile::extraction);
+    let extraction = builtin()
+        .find("ollama")
+        .and_then(|profile| profile.figures.extraction());
     let mut meter = Meter::new(Operation::Chat, Framing::Ndjson).keeping(extraction);
     print("Meter, the same line, its figures wanted", || {
         meter.push(black_box(line.as_bytes()));
@@ -189,7 +193,10 @@ fn fleet(nodes: usize, models: usize) -> Result<Fleet> {
 }
 
 fn node(place: usize) -> Result<NodeConfig> {
-    let profile = profile::find("ollama").ok_or("no profile is named ollama")?;
+    let profiles = builtin();
+    let profile = profiles
+        .find("ollama")
+        .ok_or("no profile is named ollama")?;
     Ok(NodeConfig {
         name: format!("gpu-{place}"),
         url: NodeUrl {
@@ -198,14 +205,14 @@ fn node(place: usize) -> Result<NodeConfig> {
             port: 1,
             base_path: String::new(),
         },
-        profile,
+        profile: profile.clone(),
         priority: 100,
         weight: 1,
         slots: None,
         check_interval: Duration::from_secs(5),
         check_timeout: Duration::from_secs(2),
-        health_path: profile.health_path.to_owned(),
-        model_path: profile.model_path().to_owned(),
+        health_path: profile.api().health_path.clone(),
+        model_path: profile.api().model_path.clone(),
         headers: Vec::new(),
         auth: NodeAuth::None,
         tls: NodeTls::default(),

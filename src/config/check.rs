@@ -15,6 +15,7 @@ use super::section::Section;
 use super::text::{Wrong, number};
 use super::{
     Admin, Balancer, Config, LogFormat, Logging, Proxy, Queue, Retry, Secret, Server, Sources,
+    profiles,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -49,11 +50,14 @@ pub(super) fn load_with_keys(sources: &Sources) -> Result<(Config, BTreeSet<Stri
     })?;
     let reading = Reading::new(sources);
     let config = config(Section::new(&reading, "", Some(&tree)));
+    let mut errors = reading.take_elsewhere();
     let (problems, known) = reading.finish();
-    if problems.is_empty() {
-        Ok((config, known))
-    } else {
-        Err(ConfigError::new(sources.file, problems))
+    if !problems.is_empty() {
+        errors.insert(0, ConfigError::new(sources.file, problems));
+    }
+    match errors.is_empty() {
+        true => Ok((config, known)),
+        false => Err(ConfigError::all(errors)),
     }
 }
 
@@ -71,7 +75,8 @@ fn config(mut root: Section) -> Config {
         root.reading.report(Problem::new(port, message).hint(hint));
     }
     let proxy = proxy(root.section("proxy"));
-    let discovery = discovery(&mut root);
+    let profiles = profiles::profiles(&mut root);
+    let discovery = discovery(&mut root, &profiles);
     let registry = registry::registry(root.section("model_registry"));
     let aliases = registry::aliases(&mut root);
     let has_dns = !discovery.dns.is_empty();
@@ -84,6 +89,7 @@ fn config(mut root: Section) -> Config {
         server,
         admin,
         proxy,
+        profiles,
         nodes: discovery.nodes,
         dns: discovery.dns,
         health: discovery.health,

@@ -97,7 +97,7 @@ const AUTH_TYPES: &[(&str, AuthType)] = &[
 ];
 const AUTH_TYPES_LATER: &[&str] = &["session", "oauth2", "azure_ad", "openwebui"];
 
-pub(super) fn auth(mut s: Section) -> NodeAuth {
+pub(super) fn auth(mut s: Section, default_header: Option<&str>) -> NodeAuth {
     let kind = s.parse("type", AuthType::None, |text| {
         if AUTH_TYPES_LATER.contains(&text) {
             return Err(Wrong::new(
@@ -116,7 +116,7 @@ pub(super) fn auth(mut s: Section) -> NodeAuth {
         refuse_stray(&s, set.place, "header");
     }
     let header = header.map_or_else(
-        || "X-Api-Key".to_owned(),
+        || default_header.unwrap_or("X-Api-Key").to_owned(),
         |set| s.judge(&set, String::new(), header_name),
     );
     s.close();
@@ -136,7 +136,7 @@ pub(super) fn auth(mut s: Section) -> NodeAuth {
     }
 }
 
-fn header_name(text: &str) -> Result<String, Wrong> {
+pub(super) fn header_name(text: &str) -> Result<String, Wrong> {
     match HeaderName::from_bytes(text.as_bytes()) {
         Ok(_) => Ok(text.to_owned()),
         Err(_) => Err(Wrong::new(

@@ -7,6 +7,7 @@ use super::problem::{Place, Problem};
 use super::section::Section;
 use super::text::Wrong;
 use super::{HealthConfig, ModelDiscovery, NodeConfig, NodeUrl, node};
+use crate::profile::Profiles;
 
 const SOURCES_MAX: usize = 64;
 /// RFC 1035, section 2.3.4, as a name is written.
@@ -68,14 +69,14 @@ pub(super) struct Discovery {
 }
 
 /// Reads `discovery`, and the top level's `endpoints`, which is short for `discovery.static.endpoints`.
-pub(super) fn discovery(root: &mut Section) -> Discovery {
+pub(super) fn discovery(root: &mut Section, profiles: &Profiles) -> Discovery {
     let short = root.list("endpoints");
     let mut s = root.section("discovery");
     let kind = s.word("type", Kind::Static, KINDS);
     let mut fixed = s.section("static");
-    let nodes = node::nodes(&mut fixed, short, kind);
+    let nodes = node::nodes(&mut fixed, short, kind, profiles);
     fixed.close();
-    let dns = sources(&mut s, kind);
+    let dns = sources(&mut s, kind, profiles);
     let health = health(s.section("health_check"));
     let mut m = s.section("model_discovery");
     let models = ModelDiscovery {
@@ -93,11 +94,15 @@ pub(super) fn discovery(root: &mut Section) -> Discovery {
     }
 }
 
-fn sources(s: &mut Section, kind: Kind) -> Vec<DnsSource> {
+fn sources(s: &mut Section, kind: Kind, profiles: &Profiles) -> Vec<DnsSource> {
     let at = s.place_of("type");
     let Some((items, place)) = s.list("dns") else {
         // Reading an absent item makes the keys known, for hints and the documentation's test.
-        source(Section::new(s.reading, "discovery.dns[]", None), true);
+        source(
+            Section::new(s.reading, "discovery.dns[]", None),
+            profiles,
+            true,
+        );
         if kind != Kind::Static {
             missing(s, at);
         }
@@ -118,7 +123,7 @@ fn sources(s: &mut Section, kind: Kind) -> Vec<DnsSource> {
     let mut out: Vec<DnsSource> = Vec::new();
     for item in items.iter().take(SOURCES_MAX) {
         let section = Section::new(s.reading, "discovery.dns[]", Some(item));
-        let Some(found) = source(section, false) else {
+        let Some(found) = source(section, profiles, false) else {
             continue;
         };
         if out
@@ -141,7 +146,7 @@ fn missing(s: &Section, place: Place) {
 }
 
 /// One DNS name; none without a legal name. `absent` reads only to learn the keys.
-fn source(mut s: Section, absent: bool) -> Option<DnsSource> {
+fn source(mut s: Section, profiles: &Profiles, absent: bool) -> Option<DnsSource> {
     let written = s.text("name");
     if written.is_none() && !absent {
         let hint = "write one, such as `name: ollama.default.svc.cluster.local`";
@@ -159,7 +164,7 @@ fn source(mut s: Section, absent: bool) -> Option<DnsSource> {
         port,
         base_path: String::new(),
     };
-    let template = node::template(&mut s, url, tls);
+    let template = node::template(&mut s, url, tls, profiles);
     s.close();
     let (name, mut template) = (name?, template?);
     if tls {

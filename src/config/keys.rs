@@ -21,7 +21,6 @@ const LATER: &[&str] = &[
     "auth.bypass_model_access_control",
     "pipelines",
     "shared_state",
-    "profiles",
     "dashboard",
 ];
 
@@ -111,6 +110,50 @@ const OLLA: &[(&str, &str)] = &[
     ),
 ];
 
+/// Keys of Olla's profiles that do nothing, there or here, and what to do about them.
+const PROFILE: &[(&str, &str)] = &[
+    (
+        "features",
+        "remove it: what a node can do is told by `api.paths` and `models.capability_patterns`",
+    ),
+    (
+        "security",
+        "remove it: credentials stand in an endpoint's `auth` and `headers`",
+    ),
+    (
+        "performance",
+        "remove it; `characteristics` and `resources` say how nodes are treated",
+    ),
+    (
+        "deployment",
+        "remove it: how a server is started is not the gateway's business",
+    ),
+    (
+        "olla_integration",
+        "remove it: `api` and `routing` say how the type is reached",
+    ),
+    (
+        "api.metrics_path",
+        "remove it: nodes' own metrics are not read",
+    ),
+    (
+        "api.stats_path",
+        "remove it: nodes' own figures are not read",
+    ),
+    (
+        "api.props_path",
+        "remove it: nodes' own properties are not read",
+    ),
+    (
+        "api.slots_path",
+        "remove it: an endpoint's `slots` says how much a node does at once",
+    ),
+    (
+        "detection.response_headers",
+        "use `detection.headers`, which means the headers of answers",
+    ),
+];
+
 /// The variable that overrides a key: `server.port` is `ARRIERO_SERVER_PORT`.
 pub(super) fn variable(path: &str) -> String {
     format!(
@@ -140,7 +183,6 @@ pub(super) fn is_service_link(name: &str, value: &str) -> bool {
 /// What to say about a key nobody reads.
 pub(super) fn unknown(path: &str, place: Place, known: &BTreeSet<String>) -> Problem {
     let shown = path.replace("[]", "");
-    let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
     if covers(LATER.iter().copied(), path).is_some() {
         return Problem::new(place, format!("`{shown}` is not in this version yet"))
             .hint("remove it for now; docs/configuration.md lists the keys of this version");
@@ -152,6 +194,23 @@ pub(super) fn unknown(path: &str, place: Place, known: &BTreeSet<String>) -> Pro
         )
         .hint(*advice);
     }
+    unlisted(path, place, known)
+}
+
+/// What to say about a key of a profile that nobody reads.
+pub(super) fn unknown_in_profile(path: &str, place: Place, known: &BTreeSet<String>) -> Problem {
+    match PROFILE.iter().find(|(olla, _)| *olla == path) {
+        Some((_, advice)) => Problem::new(
+            place,
+            format!("`{path}` is a key of Olla's profiles that does nothing"),
+        )
+        .hint(*advice),
+        None => unlisted(path, place, known),
+    }
+}
+
+fn unlisted(path: &str, place: Place, known: &BTreeSet<String>) -> Problem {
+    let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
     let message = if section.is_empty() {
         format!("unknown key `{key}`")
     } else {

@@ -12,6 +12,7 @@ mod management;
 mod node;
 mod offer;
 mod problem;
+pub mod profiles;
 mod raw;
 mod reading;
 mod registry;
@@ -23,6 +24,7 @@ mod url;
 
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use check::load;
@@ -33,7 +35,7 @@ pub use problem::ConfigError;
 pub use registry::{Alias, Fallback, Registry, Strategy};
 
 use crate::glob::Filter;
-use crate::profile::Profile;
+use crate::profile::{Profile, Profiles};
 
 /// What every variable that overrides a key begins with.
 const ENV_PREFIX: &str = "ARRIERO_";
@@ -50,6 +52,8 @@ pub struct Sources<'a> {
     pub env_names: Vec<String>,
     /// Reads a key or certificate file; the error says why not, without the path.
     pub read_file: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
+    /// Names of the entries of a directory, in any order; the error says why not, without the path.
+    pub list_dir: &'a dyn Fn(&str) -> Result<Vec<String>, String>,
     /// What `threads: 0` means.
     pub cores: usize,
     /// Whether standard error is a terminal, for `logging.format: auto`.
@@ -65,6 +69,8 @@ pub struct Config {
     pub admin: Admin,
     /// How requests reach nodes.
     pub proxy: Proxy,
+    /// The node types there are: built in, and from `profiles.dir`.
+    pub profiles: Arc<Profiles>,
     /// In the order of the file, which is that of `NodeId`; nodes with `enabled: false` are left out. May be empty where
     /// `dns` is not.
     pub nodes: Vec<NodeConfig>,
@@ -192,7 +198,7 @@ pub struct NodeConfig {
     /// Where it is; taken apart when the configuration was read.
     pub url: NodeUrl,
     /// What its `type:` says about it.
-    pub profile: &'static Profile,
+    pub profile: Arc<Profile>,
     /// Higher is preferred.
     pub priority: u32,
     /// Share inside a tier; at least 1.
@@ -228,12 +234,11 @@ pub struct NodeConfig {
 }
 
 impl NodeConfig {
-    /// What stands in front of the path of a call: the URL's path, or the profile's own with `preserve_path: false`.
+    /// What stands in front of the path of a call: the URL's path, unless `preserve_path: false` keeps that for health and models.
     pub fn call_prefix(&self) -> &str {
-        if self.preserve_path {
-            &self.url.base_path
-        } else {
-            self.profile.base_path()
+        match self.preserve_path {
+            true => &self.url.base_path,
+            false => "",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Nodes: the list in the file, or the addresses in the environment when no file lists any.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::credentials::{auth, headers, tls};
@@ -8,12 +9,15 @@ use super::problem::{Place, Problem};
 use super::raw::{Tree, Value};
 use super::section::Section;
 use super::text::{Wrong, number};
-use super::{Connection, NodeConfig, NodeUrl, offer, url};
-use crate::profile::{self, PROFILES, Profile};
+use super::{Connection, NodeAuth, NodeConfig, NodeUrl, offer, url};
+use crate::profile::{Profile, Profiles};
 
 /// The path of an item of the list, long or short.
 const ENDPOINT: &str = "discovery.static.endpoints[]";
 const NODES_MAX: usize = 1000;
+/// Of an endpoint that has none, and whose type says none.
+const PRIORITY: u32 = 100;
+pub(super) const PRIORITY_MAX: u32 = 1_000_000;
 const NAME_BYTES_MAX: usize = 128;
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
 const CHECK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,12 +30,13 @@ pub(super) fn nodes<'t>(
     fixed: &mut Section<'_, 't>,
     short: Listed<'t>,
     kind: Kind,
+    profiles: &Profiles,
 ) -> Vec<NodeConfig> {
     let Some((items, place)) = one_of(fixed, short) else {
         // Reading an absent item makes an endpoint's keys known, for hints and the documentation's test.
         let known = Section::new(fixed.reading, ENDPOINT, None);
-        node(known, true);
-        return from_environment(fixed, kind);
+        node(known, profiles, true);
+        return from_environment(fixed, kind, profiles);
     };
     if kind == Kind::Dns && !items.is_empty() {
         let message = "nodes are listed by address and `discovery.type` is `dns`";
@@ -52,7 +57,7 @@ pub(super) fn nodes<'t>(
     let mut seen: Vec<(NodeConfig, Place)> = Vec::new();
     for item in items.iter().take(NODES_MAX) {
         let section = Section::new(fixed.reading, ENDPOINT, Some(item));
-        if let Some(node) = node(section, false) {
+        if let Some(node) = node(section, profiles, false) {
             refuse_twins(fixed, &seen, &node, item.at);
             seen.push((node, item.at));
         }
@@ -106,7 +111,7 @@ fn refuse_twins(fixed: &Section, seen: &[(NodeConfig, Place)], node: &NodeConfig
 }
 
 /// Open WebUI's variables, else Ollama's own address, which nobody means who has DNS find the nodes.
-fn from_environment(fixed: &Section, kind: Kind) -> Vec<NodeConfig> {
+fn from_environment(fixed: &Section, kind: Kind, profiles: &Profiles) -> Vec<NodeConfig> {
     if kind == Kind::Dns {
         return Vec::new();
     }
@@ -128,7 +133,7 @@ fn from_environment(fixed: &Section, kind: Kind) -> Vec<NodeConfig> {
         match url::parse(text) {
             // The same address twice is harmless in a variable that programs put together.
             Ok(url) if nodes.iter().any(|node| node.url == url) => {}
-            Ok(url) => nodes.extend(plain(fixed, url)),
+            Ok(url) => nodes.extend(plain(fixed, url, profiles)),
             Err(wrong) => fixed.reading.wrong(
                 Place::Nowhere,
                 &format!("environment variable `{name}`"),
@@ -139,12 +144,46 @@ fn from_environment(fixed: &Section, kind: Kind) -> Vec<NodeConfig> {
     nodes
 }
 
-fn plain(fixed: &Section, url: NodeUrl) -> Option<NodeConfig> {
-    template(&mut Section::new(fixed.reading, ENDPOINT, None), url, true)
+fn plain(fixed: &Section, url: NodeUrl, profiles: &Profiles) -> Option<NodeConfig> {
+    let mut nothing = Section::new(fixed.reading, ENDPOINT, None);
+    template(&mut nothing, url, true, profiles)
+}
+
+fn priority_of(profile: &Profile) -> u32 {
+    profile.characteristics.priority.unwrap_or(PRIORITY)
+}
+
+/// What `slots: auto` is where the operator limited the type.
+fn hard_limit(profile: &Profile) -> Option<u32> {
+    let limit = profile.characteristics.max_concurrent;
+    limit.filter(|limit| limit.hard).map(|limit| limit.requests)
+}
+
+/// A node's URL without the part that its type's paths have themselves, and its type with that part preferred.
+struct Seat {
+    profile: Arc<Profile>,
+    url: NodeUrl,
+    /// What was cut off: paths that the operator writes are meant behind it.
+    extra: String,
+}
+
+fn seat(profile: &Arc<Profile>, mut url: NodeUrl) -> Seat {
+    let (root, extra) = profile.split_base(&url.base_path);
+    let (root, extra) = (root.to_owned(), extra.to_owned());
+    let profile = match extra.is_empty() {
+        true => profile.clone(),
+        false => Arc::new(profile.preferring(&extra)),
+    };
+    url.base_path = root;
+    Seat {
+        profile,
+        url,
+        extra,
+    }
 }
 
 /// One node; none when it is disabled or has no URL to send to. `absent` reads only to learn the keys.
-fn node(mut s: Section, absent: bool) -> Option<NodeConfig> {
+fn node(mut s: Section, profiles: &Profiles, absent: bool) -> Option<NodeConfig> {
     let written = s.text("url");
     let url = written
         .as_ref()
@@ -168,7 +207,7 @@ fn node(mut s: Section, absent: bool) -> Option<NodeConfig> {
         port: 0,
         base_path: String::new(),
     };
-    let node = template(&mut s, url.clone().unwrap_or(nowhere), uses_tls);
+    let node = template(&mut s, url.clone().unwrap_or(nowhere), uses_tls, profiles);
     s.close();
     url.filter(|_| enabled)?;
     let node = node?;
@@ -180,26 +219,43 @@ fn node(mut s: Section, absent: bool) -> Option<NodeConfig> {
 }
 
 /// What a node listed by address and those found by name have in common. Named as the URL says.
-pub(super) fn template(s: &mut Section, mut url: NodeUrl, uses_tls: bool) -> Option<NodeConfig> {
-    let ollama = profile::find("ollama")?;
-    let profile = s.parse("type", ollama, node_type);
+pub(super) fn template(
+    s: &mut Section,
+    url: NodeUrl,
+    uses_tls: bool,
+    profiles: &Profiles,
+) -> Option<NodeConfig> {
+    let ollama = profiles.find("ollama")?.clone();
+    let written = s.parse("type", ollama, |text| node_type(text, profiles));
     let (check_interval, check_timeout) = check_times(s);
-    if url.base_path.is_empty() {
-        profile.base_path().clone_into(&mut url.base_path);
-    }
+    let priority = s.number("priority", priority_of(&written), 0..=PRIORITY_MAX);
+    let slots = s.parse("slots", None, slots);
+    // An absent item is read for its keys only and asks for nothing.
+    let is_absent = url.host.is_empty();
+    let auth = credentials(s, &written, is_absent);
+    let Seat {
+        profile,
+        url,
+        extra,
+    } = seat(&written, url);
+    let below = |path: Option<String>, usual: &str| {
+        path.map_or_else(|| usual.to_owned(), |path| format!("{extra}{path}"))
+    };
+    let health_path = s.parse("health_check_url", None, |text| path(text).map(Some));
+    let model_path = s.parse("model_url", None, |text| path(text).map(Some));
     Some(NodeConfig {
         name: url.authority(),
         url,
-        profile,
-        priority: s.number("priority", 100, 0..=1_000_000),
+        priority,
         weight: s.number("weight", 1, 1..=1_000_000),
-        slots: s.parse("slots", None, slots),
+        slots: slots.or_else(|| hard_limit(&profile)),
         check_interval,
         check_timeout,
-        health_path: s.parse("health_check_url", profile.health_path.to_owned(), path),
-        model_path: s.parse("model_url", profile.model_path().to_owned(), path),
+        health_path: below(health_path, &profile.api().health_path),
+        model_path: below(model_path, &profile.api().model_path),
+        profile,
         headers: headers(s),
-        auth: auth(s.section("auth")),
+        auth,
         tls: tls(s.section("tls"), uses_tls),
         model_filter: offer::filter(s.section("model_filter")),
         model_ids: offer::model_ids(s),
@@ -208,6 +264,32 @@ pub(super) fn template(s: &mut Section, mut url: NodeUrl, uses_tls: bool) -> Opt
         connection: s.word("connection_type", Connection::Local, CONNECTIONS),
         preserve_path: true,
     })
+}
+
+impl NodeConfig {
+    /// The same node, now that its type is known. What the operator wrote stays.
+    #[must_use]
+    pub fn of_type(&self, found: &Arc<Profile>) -> NodeConfig {
+        let Seat {
+            profile,
+            url,
+            extra,
+        } = seat(found, self.url.clone());
+        let before = self.profile.api();
+        let path = |written: &str, usual: &str, own: &str| match written == usual {
+            true => own.to_owned(),
+            false => format!("{extra}{written}"),
+        };
+        let api = profile.api();
+        NodeConfig {
+            url,
+            slots: self.slots.or_else(|| hard_limit(&profile)),
+            health_path: path(&self.health_path, &before.health_path, &api.health_path),
+            model_path: path(&self.model_path, &before.model_path, &api.model_path),
+            profile: profile.clone(),
+            ..self.clone()
+        }
+    }
 }
 
 const CONNECTIONS: &[(&str, Connection)] = &[
@@ -225,38 +307,48 @@ impl Connection {
     }
 }
 
-fn node_type(text: &str) -> Result<&'static Profile, Wrong> {
-    if text == "auto" {
-        return Err(Wrong::new(
-            "`auto` is not in this version yet",
-            "name the type of the server, such as `ollama` or `vllm`",
-        ));
-    }
-    // Olla's word; here `/openai` is a mount for every node, so the profile does not claim it as a prefix.
-    let word = if text == "openai" {
-        "openai-compatible"
-    } else {
-        text
-    };
-    profile::find(word).ok_or_else(|| {
-        let near = super::text::nearest(
-            word,
-            PROFILES
-                .iter()
-                .flat_map(|profile| profile.prefixes.iter().copied()),
+/// An endpoint's `auth`, judged by what its type says of credentials.
+fn credentials(s: &mut Section, profile: &Profile, is_absent: bool) -> NodeAuth {
+    let rules = &profile.characteristics;
+    let mut written = s.section("auth");
+    let (kind, place) = (written.text("type"), written.place_of("type"));
+    let kind = kind.map_or_else(|| "none".to_owned(), |set| set.text);
+    let allowed = rules.auth_types.as_deref().unwrap_or_default();
+    let types: Vec<String> = allowed.iter().map(|word| format!("`{word}`")).collect();
+    if kind == "none" && rules.auth_required == Some(true) && !is_absent {
+        let message = format!("a node of type `{}` asks for credentials", profile.name);
+        let hint = "write them under its `auth`, or say `characteristics: { auth: { required: false } }` in its profile";
+        s.reading.report(Problem::new(s.place, message).hint(hint));
+    } else if kind != "none" && !allowed.is_empty() && !allowed.contains(&kind) {
+        let message = format!(
+            "a node of type `{}` takes no credentials of the type `{kind}`",
+            profile.name
         );
-        let hint = match near {
-            Some(near) => format!("did you mean `{near}`?"),
-            None => {
-                let names: Vec<String> = PROFILES
-                    .iter()
-                    .map(|profile| format!("`{}`", profile.name))
-                    .collect();
-                format!("write one of {}", names.join(", "))
-            }
-        };
-        Wrong::new(format!("`{text}` is not a type of node"), hint)
-    })
+        let hint = format!("use {}, which its profile allows", types.join(" or "));
+        s.reading.report(Problem::new(place, message).hint(hint));
+    }
+    auth(written, rules.auth_header.as_deref())
+}
+
+fn node_type(text: &str, profiles: &Profiles) -> Result<Arc<Profile>, Wrong> {
+    if let Some(profile) = profiles.find(text) {
+        return Ok(profile.clone());
+    }
+    let words = profiles.iter().flat_map(|profile| {
+        let prefixes = profile.prefixes.iter().map(String::as_str);
+        prefixes.chain([&*profile.name])
+    });
+    let hint = match super::text::nearest(text, words) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => {
+            let names: Vec<String> = profiles
+                .iter()
+                .map(|profile| format!("`{}`", profile.name))
+                .collect();
+            format!("write one of {}", names.join(", "))
+        }
+    };
+    Err(Wrong::new(format!("`{text}` is not a type of node"), hint))
 }
 
 fn node_name(text: &str) -> Result<String, Wrong> {
@@ -298,7 +390,7 @@ fn check_times(s: &mut Section) -> (Duration, Duration) {
     (interval, timeout)
 }
 
-fn path(text: &str) -> Result<String, Wrong> {
+pub(super) fn path(text: &str) -> Result<String, Wrong> {
     let clean = text.starts_with('/') && text.chars().all(|c| c.is_ascii_graphic() && c != '#');
     if clean {
         return Ok(text.to_owned());

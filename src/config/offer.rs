@@ -4,8 +4,8 @@ use super::problem::Problem;
 use super::raw::Value;
 use super::registry::model_key;
 use super::section::{Section, Set};
-use super::text::Wrong;
-use crate::glob::{Filter, GLOB_BYTES_MAX, Glob};
+use super::text::{Wrong, glob};
+use crate::glob::{Filter, Glob};
 
 const GLOBS_MAX: usize = 256;
 const IDS_MAX: usize = 10_000;
@@ -22,14 +22,7 @@ pub(super) fn filter(mut s: Section) -> Filter {
 }
 
 fn globs(s: &mut Section, key: &'static str) -> Vec<Glob> {
-    several(s, key, GLOBS_MAX, |text| {
-        Glob::new(text).ok_or_else(|| {
-            Wrong::new(
-                format!("a pattern has 1 to {GLOB_BYTES_MAX} characters"),
-                "write one such as `llama3*` or `*embed*`",
-            )
-        })
-    })
+    several(s, key, GLOBS_MAX, glob)
 }
 
 pub(super) fn model_ids(s: &mut Section) -> Vec<String> {

@@ -71,6 +71,16 @@ impl ConfigError {
     }
 }
 
+impl ConfigError {
+    /// The mistakes of several files as one error.
+    pub(super) fn all(errors: Vec<ConfigError>) -> ConfigError {
+        let rendered: Vec<String> = errors.into_iter().map(|error| error.rendered).collect();
+        ConfigError {
+            rendered: rendered.join("\n\n"),
+        }
+    }
+}
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.rendered)

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use super::keys;
-use super::problem::{Place, Problem};
+use super::problem::{ConfigError, Place, Problem};
 use super::text::{self, Wrong};
 use super::{ENV_PREFIX, Sources};
 
@@ -18,6 +18,8 @@ pub(super) struct Reading<'s> {
     variables: RefCell<BTreeSet<String>>,
     /// Keys written that nobody read: judged at the end, when all known keys are known.
     unread: RefCell<Vec<(String, Place)>>,
+    /// What is wrong with other files that this configuration names.
+    elsewhere: RefCell<Vec<ConfigError>>,
 }
 
 impl<'s> Reading<'s> {
@@ -28,6 +30,7 @@ impl<'s> Reading<'s> {
             known: RefCell::default(),
             variables: RefCell::default(),
             unread: RefCell::default(),
+            elsewhere: RefCell::default(),
         }
     }
 
@@ -51,6 +54,23 @@ impl<'s> Reading<'s> {
     pub(super) fn variable(&self, name: &str) -> Option<String> {
         self.variables.borrow_mut().insert(name.to_owned());
         (self.sources.env)(name).filter(|value| !keys::is_service_link(name, value))
+    }
+
+    pub(super) fn report_elsewhere(&self, error: ConfigError) {
+        self.elsewhere.borrow_mut().push(error);
+    }
+
+    /// What was reported of other files so far.
+    pub(super) fn take_elsewhere(&self) -> Vec<ConfigError> {
+        self.elsewhere.take()
+    }
+
+    /// All mistakes and all known keys of a profile. The environment has no say there.
+    pub(super) fn finish_profile(self) -> (Vec<Problem>, BTreeSet<String>) {
+        for (path, place) in self.unread.take() {
+            self.report(keys::unknown_in_profile(&path, place, &self.known.borrow()));
+        }
+        (self.problems.into_inner(), self.known.into_inner())
     }
 
     /// All mistakes and all known keys, in order. Judges what nobody read.

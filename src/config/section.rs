@@ -100,7 +100,38 @@ impl<'r, 't> Section<'r, 't> {
 
     pub(super) fn section(&mut self, key: &'static str) -> Section<'r, 't> {
         let tree = self.tree(key);
-        Section::new(self.reading, &self.path_of(key), tree)
+        let inner = Section::new(self.reading, &self.path_of(key), tree);
+        Section {
+            overridable: self.overridable && inner.overridable,
+            ..inner
+        }
+    }
+
+    /// The same section, deaf to the environment.
+    pub(super) fn without_environment(self) -> Section<'r, 't> {
+        Section {
+            overridable: false,
+            ..self
+        }
+    }
+
+    /// A value of a mapping whose keys are free, such as names the operator chose.
+    pub(super) fn scalar_of(&self, entry: &Entry) -> Option<Set> {
+        let subject = format!("`{}`", self.path_of(&entry.key).replace("[]", ""));
+        let Value::Scalar(written) = &entry.tree.value else {
+            let message = format!(
+                "{subject} must be a single value, and this is {}",
+                entry.tree.value.noun()
+            );
+            self.reading.report(Problem::new(entry.tree.at, message));
+            return None;
+        };
+        let text = self.reading.expand(&subject, written, entry.tree.at)?;
+        Some(Set {
+            text,
+            place: entry.tree.at,
+            subject,
+        })
     }
 
     /// Where a key's value stands; the section's place when the key is absent.
@@ -312,8 +343,13 @@ impl<'r, 't> Section<'r, 't> {
 
     /// A list of single values.
     pub(super) fn scalars(&mut self, key: &'static str) -> Option<Vec<Set>> {
-        let subject = format!("`{}`", self.path_of(key));
         let (items, _) = self.list(key)?;
+        Some(self.scalars_in(key, items))
+    }
+
+    /// The single values of a list that was found under `key`.
+    pub(super) fn scalars_in(&self, key: &str, items: &[Tree]) -> Vec<Set> {
+        let subject = format!("`{}`", self.path_of(key));
         let mut out = Vec::new();
         for item in items {
             let Value::Scalar(written) = &item.value else {
@@ -332,7 +368,7 @@ impl<'r, 't> Section<'r, 't> {
                 });
             }
         }
-        Some(out)
+        out
     }
 
     /// To be called when all keys were read: what is left over is unknown.

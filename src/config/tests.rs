@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::*;
 
 mod files;
+mod profiles;
 mod properties;
 
 /// Environment and key files of one case.
@@ -39,6 +40,14 @@ impl World {
                     .get(path)
                     .cloned()
                     .ok_or_else(|| "No such file or directory".to_owned())
+            },
+            list_dir: &|path| {
+                let dir = format!("{path}/");
+                let names = self.files.keys().filter_map(|file| file.strip_prefix(&dir));
+                match names.clone().next() {
+                    Some(_) => Ok(names.map(str::to_owned).collect()),
+                    None => Err("No such file or directory".to_owned()),
+                }
             },
             cores: 6,
             terminal: false,
@@ -207,9 +216,9 @@ discovery:
         shown,
         [
             "a:8000 http://a:8000 vllm /health /v1/models",
-            "b:8000 http://b:8000/api lemonade /v1/health /v1/models",
+            "b:8000 http://b:8000 lemonade /api/v1/health /api/v1/models",
             "c.example:443 https://c.example:443 openai-compatible /v1/models /v1/models",
-            "[::1]:12434 http://[::1]:12434/engines docker-model-runner /v1/models /v1/models",
+            "[::1]:12434 http://[::1]:12434 docker-model-runner /engines/v1/models /engines/v1/models",
         ]
     );
     let fast = &config.nodes[2];

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::glob::{GLOB_BYTES_MAX, Glob};
+
 /// Why a text means nothing: the message ends a sentence that began with the text, the hint says what to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wrong {
@@ -252,4 +254,14 @@ fn distance(a: &str, b: &str) -> usize {
         rows.push(row);
     }
     rows[a.len()][b.len()]
+}
+
+/// A pattern of names.
+pub(super) fn glob(text: &str) -> Result<Glob, Wrong> {
+    Glob::new(text).ok_or_else(|| {
+        Wrong::new(
+            format!("a pattern has 1 to {GLOB_BYTES_MAX} characters"),
+            "write one such as `llama3*` or `*embed*`",
+        )
+    })
 }

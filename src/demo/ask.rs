@@ -234,6 +234,9 @@ impl Ask<'_> {
             };
             return Err(self.late(400, &format!("{} does not support {what}", quote(asked))));
         }
+        if let Some(sentence) = self.beyond(body, asked, model) {
+            return Err(self.late(400, &sentence));
+        }
         if let Some(act) = self.load_request(body, asked, &wish) {
             return Ok(act);
         }

@@ -115,6 +115,7 @@ impl NodeBuilder {
     }
 
     /// What a model says that it can do, in Ollama's words: `completion`, `tools`, `insert`, `vision`, `embedding`, `thinking`.
+    /// It refuses what is not among them, whereas a model that was told none takes everything.
     pub fn capabilities(self, name: &str, capabilities: &[&str]) -> Self {
         let capabilities = capabilities.iter().map(|c| (*c).to_owned()).collect();
         self.fact(name, |facts| facts.capabilities = Some(capabilities))

@@ -47,6 +47,8 @@ pub(super) struct Model {
     pub parameter_size: String,
     pub quantization: String,
     pub capabilities: Vec<String>,
+    /// Whether it refuses what is not among its capabilities; one that was told none takes everything.
+    pub is_strict: bool,
     /// Tokens that it was trained for.
     pub context_length: i64,
 }
@@ -82,6 +84,7 @@ impl Model {
             parameter_size: or(&facts.parameter_size, size),
             quantization: or(&facts.quantization, quantization),
             capabilities: facts.capabilities.clone().unwrap_or_else(usual),
+            is_strict: facts.capabilities.is_some(),
             context_length: facts.context_length.unwrap_or(CONTEXT_LENGTH),
         }
     }

@@ -5,8 +5,8 @@ use serde_json::Value;
 use super::answer::{Piece, Reason, ToolCall};
 use super::ask::{Ask, Call};
 use super::engine::RunnerOptions;
-use super::json::field;
-use super::library;
+use super::json::{field, quote};
+use super::library::{self, Model};
 
 impl Ask<'_> {
     pub(super) fn tool(&self, body: &Value) -> Option<ToolCall> {
@@ -18,6 +18,32 @@ impl Ask<'_> {
             name: field(function, "name")?.as_str()?.to_owned(),
             arguments: "{\"city\":\"Paris\",\"days\":3}".to_owned(),
         })
+    }
+
+    /// The first thing that a request wants and the model cannot do (recordings 665 to 675).
+    pub(super) fn beyond(&self, body: &Value, asked: &str, model: &Model) -> Option<String> {
+        if !model.is_strict {
+            return None;
+        }
+        let has_tools =
+            field(body, "tools").is_some_and(|t| t.as_array().is_some_and(|t| !t.is_empty()));
+        if has_tools && !model.can("tools") {
+            let defaults = match model.name.matches('/').count() {
+                0 => "registry.ollama.ai/library/",
+                1 => "registry.ollama.ai/",
+                _ => "",
+            };
+            return Some(format!("{defaults}{} does not support tools", model.name));
+        }
+        let wants_thought = field(body, "think").is_some_and(|t| t != &Value::Bool(false));
+        if wants_thought && !model.can("thinking") {
+            return Some(format!("{} does not support thinking", quote(asked)));
+        }
+        if has_image(body) && !model.can("vision") {
+            // The engine's own envelope, as a string.
+            return Some("{\"error\":{\"code\":400,\"message\":\"Multimodal data provided, but model does not support multimodal requests.\",\"type\":\"invalid_request_error\"}}".to_owned());
+        }
+        None
     }
 
     fn limit(&self, body: &Value) -> Option<usize> {
@@ -56,6 +82,23 @@ impl Ask<'_> {
         };
         pieces.extend(says.iter().cycle().take(count).cloned().map(Piece::Text));
         (pieces, reason)
+    }
+}
+
+/// Whether a prompt shows a picture, in any dialect's way.
+fn has_image(value: &Value) -> bool {
+    match value {
+        Value::Array(items) => items.iter().any(has_image),
+        Value::Object(_) => {
+            let kind = field(value, "type").and_then(Value::as_str);
+            let images = field(value, "images").and_then(Value::as_array);
+            matches!(kind, Some("image" | "image_url" | "input_image"))
+                || images.is_some_and(|i| !i.is_empty())
+                || ["messages", "content", "input"]
+                    .iter()
+                    .any(|name| field(value, name).is_some_and(has_image))
+        }
+        _ => false,
     }
 }
 

@@ -44,6 +44,7 @@ pub fn facts(call: &Call, body: &[u8]) -> Result<Facts, Fault> {
         runner: found.runner,
         images: found.conversation.has_images(),
         tools: tools.is_some(),
+        thinking: found.thinking,
         body_bytes: body.len(),
     })
 }
@@ -56,6 +57,7 @@ struct Found<'a> {
     stream: Option<bool>,
     runner: RunnerOptions,
     tools: Option<Range<usize>>,
+    thinking: bool,
     conversation: Conversation,
 }
 
@@ -108,6 +110,7 @@ impl<'a> Found<'a> {
                 let start = scanner.at() - 1;
                 self.tools = has_items(scanner, value)?.then(|| start..scanner.at());
             }
+            (b"thinking", Messages) => self.thinking = thinks(scanner, value)?,
             (b"images", Generate) => conversation.images(scanner, value)?,
             (b"system", Generate | Messages | CountTokens) | (b"instructions", Responses) => {
                 conversation.system(scanner, value)?;
@@ -203,6 +206,23 @@ fn wrong_type(key: &str, wanted: &str, value: Token<'_>) -> Fault {
         "wrong_type",
         format!("`{key}` is {got}, but must be {wanted}; correct it"),
     )
+}
+
+/// Goes past Anthropic's `thinking` and says whether it asks for it: `{"type": "disabled"}` does not.
+fn thinks<'a>(scanner: &mut Scanner<'a>, value: Token<'a>) -> Result<bool, Broken> {
+    if value != Token::ObjectStart {
+        scanner.skip(value)?;
+        return Ok(false);
+    }
+    let mut asked = false;
+    while let Token::Key(key) = scanner.token()? {
+        let value = scanner.token()?;
+        match (Folded::of(&key).name(), value) {
+            (b"type", Token::String(kind)) => asked = &*kind.unescape() != "disabled",
+            _ => scanner.skip(value)?,
+        }
+    }
+    Ok(asked)
 }
 
 /// Goes past a value and says whether it is an array with something in it.

@@ -70,16 +70,13 @@ impl Format {
         }
         match &call.mount {
             _ if call.dialect == Dialect::Anthropic => Format::Anthropic,
-            Mount::Profile(name) => {
-                let name: &str = name;
-                match name {
-                    "lm-studio" if call.node_path.starts_with("/api/v1/") => Format::LmStudioV1,
-                    "lm-studio" => Format::LmStudio,
-                    _ => word(name)
-                        .filter(|it| *it != Format::Ollama)
-                        .unwrap_or(Format::OpenAi),
-                }
-            }
+            Mount::Profile(name) => match &**name {
+                "lm-studio" if call.node_path.starts_with("/api/v1/") => Format::LmStudioV1,
+                "lm-studio" => Format::LmStudio,
+                _ => word(name)
+                    .filter(|it| *it != Format::Ollama)
+                    .unwrap_or(Format::OpenAi),
+            },
             _ => Format::OpenAi,
         }
     }

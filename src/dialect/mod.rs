@@ -102,12 +102,14 @@ impl Operation {
 }
 
 /// Where a call came in; decides which nodes may serve it and which extra headers the answer carries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Mount {
-    /// `/`, `/ollama`, `/openai`, `/anthropic`: every node that can serve the call.
+    /// `/`, `/ollama`, `/anthropic`: every node that can serve the call.
     All,
+    /// `/openai`: nodes whose type says that it is compatible.
+    OpenAi,
     /// `/{prefix}`: nodes of one profile, named by `Profile::name`.
-    Profile(&'static str),
+    Profile(std::sync::Arc<str>),
 }
 
 /// How a call is served.
@@ -157,6 +159,8 @@ pub struct Facts {
     pub images: bool,
     /// Whether `tools` holds at least one.
     pub tools: bool,
+    /// Whether Anthropic's `thinking` is asked for.
+    pub thinking: bool,
     /// A hash of what later turns of the same conversation share (model, system prompt, tools, first user message).
     pub affinity: Option<u64>,
     /// Size of the body, bytes.

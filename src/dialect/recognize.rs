@@ -1,16 +1,16 @@
 //! Which call a request line is: one table of paths behind a handful of mounts. What is not in it is not forwarded.
 
 mod listings;
-mod plain;
+mod place;
 
 use std::borrow::Cow;
 
 use http::Method;
 
-use self::plain::{digest, is_plain, percent_decoded};
-use super::{Call, Dialect, Mount, Operation, Serve};
+use self::place::{Place, place};
+use super::{Call, Dialect, Operation, Serve};
 use crate::error::{Fault, Kind};
-use crate::profile;
+use crate::profile::Profiles;
 
 /// How much of a client's path an error text repeats, in characters.
 const SHOWN_CHARS_MAX: usize = 80;
@@ -109,25 +109,21 @@ static ROWS: &[Row] = {
     ]
 };
 
-/// Where a path comes in, and what is left of it.
-struct Place<'a> {
-    mount: Mount,
-    olla: bool,
-    /// The one dialect of a dialect mount; its rows are the only ones there.
-    only: Option<Dialect>,
-    /// Calls that are served nowhere else.
-    own: &'static [Row],
-    /// `None` where nothing is mounted.
-    rest: Option<Cow<'a, str>>,
+/// Every call that is served, and its path below a mount.
+pub fn calls() -> impl Iterator<Item = (Operation, &'static str)> {
+    ROWS.iter().filter_map(|row| match row.what {
+        What::Serve(operation, _) => Some((operation, row.path)),
+        What::Identity | What::Later => None,
+    })
 }
 
-/// Finds the call of a request line. `path` is the raw path, without its query.
+/// Finds the call of a request line. `path` is the raw path, without its query; `profiles` say which mounts there are.
 ///
 /// # Errors
 /// 404 for a path that is not in the table, 405 for a method that a path does not have, 400 for a malformed digest, 403 and 501 for calls
 /// that are not served.
-pub fn recognize(method: &Method, path: &str) -> Result<Call, Fault> {
-    let mut place = place(path);
+pub fn recognize(method: &Method, path: &str, profiles: &Profiles) -> Result<Call, Fault> {
+    let mut place = place(path, profiles);
     let rest = place.rest.take().map(listings::with_slashes);
     let (row, tail) = rest
         .as_deref()
@@ -166,8 +162,8 @@ pub fn recognize(method: &Method, path: &str) -> Result<Call, Fault> {
 }
 
 /// The dialect in which to answer a path, recognized or not.
-pub fn dialect_of(path: &str) -> Dialect {
-    let place = place(path);
+pub fn dialect_of(path: &str, profiles: &Profiles) -> Dialect {
+    let place = place(path, profiles);
     match place.only {
         Some(dialect) => dialect,
         None if path.contains("/v1/messages") => Dialect::Anthropic,
@@ -176,88 +172,38 @@ pub fn dialect_of(path: &str) -> Dialect {
     }
 }
 
-fn place(path: &str) -> Place<'_> {
-    // Open WebUI joins its base URL and a path into `//api/tags`; Ollama answers that with a redirect few clients follow.
-    let slashes = path.len() - path.trim_start_matches('/').len();
-    let path = &path[slashes.saturating_sub(1)..];
-    let all = Place {
-        mount: Mount::All,
-        olla: false,
-        only: None,
-        own: &[],
-        rest: path.starts_with('/').then_some(Cow::Borrowed(path)),
-    };
-    let (head, rest) = split_segment(path);
-    match head {
-        "ollama" => Place {
-            rest: Some(rest.into()),
-            ..all
-        },
-        "openai" => Place {
-            only: Some(Dialect::OpenAi),
-            rest: Some(rest.into()),
-            ..all
-        },
-        "anthropic" => Place {
-            only: Some(Dialect::Anthropic),
-            rest: Some(rest.into()),
-            ..all
-        },
-        "olla" => olla_place(rest),
-        _ => match profile::find(head) {
-            Some(profile) => Place {
-                mount: Mount::Profile(profile.name),
-                own: listings::of(profile.name),
-                rest: Some(rest.into()),
-                ..all
-            },
-            None => all,
-        },
-    }
+/// Whether no server could read this path in two ways: printable ASCII, no `.`, `..` or empty segments, no encoded slash or dot.
+fn is_plain(rest: &str) -> bool {
+    let inside = rest.strip_prefix('/').unwrap_or(rest);
+    rest.bytes()
+        .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
+        && percent_decoded(rest).is_some()
+        && (inside.is_empty()
+            || !inside
+                .split('/')
+                .any(|segment| matches!(segment, "" | "." | "..")))
 }
 
-/// Olla's URLs. There `ollama` means the nodes of that type, and `openai-compatible` all that speak OpenAI's dialect.
-fn olla_place(path: &str) -> Place<'_> {
-    let (head, rest) = split_segment(path);
-    let all = Place {
-        mount: Mount::All,
-        olla: true,
-        only: None,
-        own: &[],
-        rest: Some(rest.into()),
-    };
-    match head {
-        "proxy" => all,
-        "openai" | "openai-compatible" => Place {
-            only: Some(Dialect::OpenAi),
-            ..all
-        },
-        "anthropic" => Place {
-            only: Some(Dialect::Anthropic),
-            ..all
-        },
-        // Olla's unified listing lies where others have a provider; its entries are OpenAI's with more in them.
-        "models" => Place {
-            only: Some(Dialect::OpenAi),
-            own: listings::UNIFIED,
-            rest: Some(path.into()),
-            ..all
-        },
-        _ => match profile::find(head) {
-            Some(profile) => Place {
-                mount: Mount::Profile(profile.name),
-                own: listings::of(profile.name),
-                ..all
-            },
-            None => Place { rest: None, ..all },
-        },
+/// Decodes `%3A` and the like; `None` for what has no business in a path here: broken escapes, slashes, dots, percent signs, controls, non-ASCII.
+fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
+    if !text.contains('%') {
+        return Some(Cow::Borrowed(text));
     }
-}
-
-/// `/a/b/c` → (`a`, `/b/c`).
-fn split_segment(path: &str) -> (&str, &str) {
-    let path = path.strip_prefix('/').unwrap_or("");
-    path.split_at(path.find('/').unwrap_or(path.len()))
+    let mut parts = text.split('%');
+    let mut decoded = parts.next().unwrap_or("").to_owned();
+    for part in parts {
+        let digits = part.get(..2)?;
+        if !digits.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+            return None;
+        }
+        let byte = u8::from_str_radix(digits, 16).ok()?;
+        if !byte.is_ascii_graphic() || b"/\\.%".contains(&byte) {
+            return None;
+        }
+        decoded.push(char::from(byte));
+        decoded.push_str(&part[2..]);
+    }
+    Some(Cow::Owned(decoded))
 }
 
 /// The row of a path and what follows the row's path, without its slash.
@@ -265,11 +211,8 @@ fn find<'a>(place: &Place<'_>, rest: &'a str) -> Option<(&'static Row, &'a str)>
     // A mount may be asked with and without its slash: `OLLAMA_HOST=http://gateway/ollama` sends `HEAD /ollama/`.
     let rest = if rest.is_empty() { "/" } else { rest };
     let common = ROWS.iter().filter(|row| is_spoken(row, place.only));
-    place
-        .own
-        .iter()
-        .chain(common)
-        .find_map(|row| Some((row, tail_of(row, rest)?)))
+    let mut rows = place.own.iter().chain(common);
+    rows.find_map(|row| Some((row, tail_of(row, rest)?)))
 }
 
 /// A dialect mount has its dialect's calls; Anthropic's has the model list as well, as Anthropic's own API.
@@ -310,7 +253,7 @@ fn call(
         dialect: place.only.unwrap_or(row.dialect),
         operation,
         serve,
-        mount: place.mount,
+        mount: place.mount.clone(),
         olla: place.olla,
         node_index: None,
         node_path: Cow::Borrowed(row.path),
@@ -350,6 +293,25 @@ impl Call {
     }
 }
 
+/// `sha256:` or `sha256-` and 64 hexadecimal digits; anything else could become a path on a node's disk.
+fn digest(tail: &str) -> Result<String, Fault> {
+    let text = percent_decoded(tail).unwrap_or(Cow::Borrowed(tail));
+    let hex = text
+        .strip_prefix("sha256")
+        .and_then(|rest| rest.strip_prefix([':', '-']))
+        .filter(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()));
+    match hex {
+        Some(_) => Ok(text.into_owned()),
+        None => Err(Fault::malformed(
+            "invalid_digest",
+            format!(
+                "`{}` is not a digest: write `sha256:` and 64 hexadecimal digits",
+                shown(tail)
+            ),
+        )),
+    }
+}
+
 fn unknown(path: &str) -> Fault {
     Fault::refused(
         404,
@@ -364,6 +326,3 @@ fn unknown(path: &str) -> Fault {
 fn shown(path: &str) -> String {
     path.chars().take(SHOWN_CHARS_MAX).collect()
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,16 +1,17 @@
 //! Fleets for tests, written as text: one node per line.
 //!
-//! `gpu1@vllm up 2/4 p200 w3 llama* qwen` is a node of type vllm (without `@`: ollama), up, with 2 of 4 slots taken, priority 200
+//! `gpu1@vllm up 2/4 p200 w3 llama* qwen` is a node of type vllm (or odd; without `@`: ollama), up, with 2 of 4 slots taken, priority 200
 //! (else 100), weight 3 (else 1), with two models of which llama is warm. Health is `up`, `down` (failed probes), `ejected`
 //! (failed requests), `unknown`, `new` (unknown, and its models were never told) or `silent` (down, and its models were never told). Slots may be `auto`.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::config::{Connection, NodeAuth, NodeTls, NodeUrl};
 use crate::dialect::Operation::{self, *};
 use crate::glob::Filter;
-use crate::profile::{Listing, Profile};
+use crate::profile::{Api, Listing, MessagesApi, Profile};
 
 pub(crate) const LIMITS: HealthConfig = HealthConfig {
     unhealthy_threshold: 2,
@@ -20,30 +21,56 @@ pub(crate) const LIMITS: HealthConfig = HealthConfig {
     ejected_percent_max: 50,
 };
 
-static OLLAMA: Profile = Profile {
-    name: "ollama",
-    prefixes: &["ollama"],
-    health_path: "/",
-    listing: Listing::Ollama,
-    serves: &[
-        Chat,
-        Generate,
-        Embed,
-        Show,
-        ChatCompletions,
-        Messages,
-        V1Embeddings,
-        Blob,
-    ],
-};
+fn profile(name: &str, listing: Listing, health_path: &str, paths: &[&str]) -> Arc<Profile> {
+    let mut profile = Profile::new(
+        name,
+        Api {
+            openai_compatible: true,
+            messages: (listing == Listing::Ollama).then(|| MessagesApi {
+                path: "/v1/messages".to_owned(),
+                counts_tokens: false,
+                min_version: None,
+                limitations: Vec::new(),
+            }),
+            paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            model_path: "/api/tags".to_owned(),
+            health_path: health_path.to_owned(),
+        },
+    );
+    profile.prefixes.push(name.to_owned());
+    profile.listing = listing;
+    Arc::new(profile)
+}
 
-static VLLM: Profile = Profile {
-    name: "vllm",
-    prefixes: &["vllm"],
-    health_path: "/health",
-    listing: Listing::OpenAi,
-    serves: &[ChatCompletions, Completions, V1Embeddings],
-};
+static OLLAMA: LazyLock<Arc<Profile>> = LazyLock::new(|| {
+    let paths = [
+        "/api/chat",
+        "/api/generate",
+        "/api/embed",
+        "/api/show",
+        "/api/blobs",
+        "/v1/chat/completions",
+        "/v1/embeddings",
+    ];
+    profile("ollama", Listing::Ollama, "/", &paths)
+});
+
+static VLLM: LazyLock<Arc<Profile>> = LazyLock::new(|| {
+    let paths = ["/v1/chat/completions", "/v1/completions", "/v1/embeddings"];
+    profile("vllm", Listing::OpenAi, "/health", &paths)
+});
+
+/// A type of its own kind: no stream, and nothing under `/openai`.
+static ODD: LazyLock<Arc<Profile>> = LazyLock::new(|| {
+    let plain = profile("odd", Listing::OpenAi, "/", &["/v1/chat/completions"]);
+    let mut odd = (*plain).clone();
+    odd.characteristics.streaming = Some(false);
+    let api = Api {
+        openai_compatible: false,
+        ..odd.api().clone()
+    };
+    Arc::new(odd.with_api(api))
+});
 
 pub(crate) fn operation(word: &str) -> Option<Operation> {
     let known = [
@@ -61,7 +88,7 @@ pub(crate) fn operation(word: &str) -> Option<Operation> {
         .map(|(_, operation)| *operation)
 }
 
-pub(crate) fn node(name: &str, profile: &'static Profile) -> NodeConfig {
+pub(crate) fn node(name: &str, profile: &Arc<Profile>) -> NodeConfig {
     NodeConfig {
         name: name.to_owned(),
         url: NodeUrl {
@@ -70,13 +97,13 @@ pub(crate) fn node(name: &str, profile: &'static Profile) -> NodeConfig {
             port: 1,
             base_path: String::new(),
         },
-        profile,
+        profile: profile.clone(),
         priority: 100,
         weight: 1,
         slots: None,
         check_interval: Duration::from_secs(5),
         check_timeout: Duration::from_secs(2),
-        health_path: profile.health_path.to_owned(),
+        health_path: profile.api().health_path.clone(),
         model_path: "/api/tags".to_owned(),
         headers: Vec::new(),
         auth: NodeAuth::None,
@@ -120,7 +147,12 @@ pub(crate) fn herd(text: &str) -> Herd {
 fn config(line: &str) -> NodeConfig {
     let words: Vec<&str> = line.split_whitespace().collect();
     let (name, kind) = words[0].split_once('@').unwrap_or((words[0], "ollama"));
-    let mut config = node(name, if kind == "vllm" { &VLLM } else { &OLLAMA });
+    let profile = match kind {
+        "vllm" => &VLLM,
+        "odd" => &ODD,
+        _ => &OLLAMA,
+    };
+    let mut config = node(name, profile);
     config.slots = words[2].split_once('/').unwrap().1.parse().ok();
     for word in &words[3..] {
         if let Some(priority) = word

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use bytes::Bytes;
 
 use crate::config::NodeConfig;
-use crate::dialect::{Filter, Format};
+use crate::dialect::{Filter, Format, Mount};
 use crate::fleet::NodeId;
 use crate::fleet::catalogue::{self, Conflict, Moment, Scope};
 use crate::fleet::health::Health;
@@ -138,6 +138,15 @@ impl Node {
     /// Whether new requests may be sent to it now, as far as its own state goes; slots are another matter.
     pub fn is_open(&self) -> bool {
         self.health.is_up() && !self.draining
+    }
+
+    /// Whether the address of a call allows it.
+    pub fn is_on(&self, mount: &Mount) -> bool {
+        match mount {
+            Mount::All => true,
+            Mount::OpenAi => self.config.profile.api().openai_compatible,
+            Mount::Profile(name) => self.config.profile.name == *name,
+        }
     }
 
     /// Whether the node has told its models.

@@ -15,8 +15,9 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::config::{NodeAuth, NodeConfig};
+use crate::dialect::Call;
 use crate::error::{Fault, Kind};
-use crate::profile::Listing;
+use crate::profile::{Listing, Profile};
 
 use super::client::broken;
 
@@ -33,6 +34,7 @@ pub(super) struct NodeAccess {
     /// The node's own authority: Ollama refuses a foreign `Host`.
     host: HeaderValue,
     base_path: String,
+    profile: Arc<Profile>,
     spells_loosely: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// The peer of the address that was used last.
@@ -79,6 +81,7 @@ impl NodeAccess {
             host: HeaderValue::from_str(&host)
                 .map_err(|error| unusable(&node.name, "host", &error))?,
             base_path: url.base_path.clone(),
+            profile: node.profile.clone(),
             // Behind a prefix of ours it knows none of them.
             spells_loosely: node.profile.listing == Listing::Ollama && node.prefix_id.is_none(),
             headers,
@@ -141,6 +144,11 @@ impl NodeAccess {
     /// Whether the node itself knows a model by every spelling of its name, as Ollama does.
     pub(super) fn spells_loosely(&self) -> bool {
         self.spells_loosely
+    }
+
+    /// Where this node keeps a call.
+    pub(super) fn path_of(&self, call: &Call, query: Option<&str>) -> String {
+        self.path(&self.profile.place(call.operation, &call.node_path), query)
     }
 
     /// A path on this node, behind the path of its URL.

@@ -6,6 +6,7 @@ use crate::dialect::{self, Call, Facts, Serve};
 use crate::error::{Fault, Kind};
 use crate::fleet::{NodeId, Observation, Snapshot};
 use crate::model::{self, ModelKey};
+use crate::profile::Needs;
 use crate::routing::{Ask, Route};
 use crate::telemetry::record::{EndBy, Phase};
 
@@ -27,13 +28,13 @@ impl Gateway {
         client: &mut Client<'_>,
         ctx: &mut Context,
     ) -> Result<(), Fault> {
-        ctx.dialect = dialect::dialect_of(client.path());
         let config = ctx.config.clone();
+        ctx.dialect = dialect::dialect_of(client.path(), &config.profiles);
         client.check_head(&config.server)?;
         if config.server.host.is_loopback() && admin::is_admin_path(client.path()) {
             return self.answer_admin(client, ctx).await;
         }
-        let call = dialect::recognize(client.method(), client.path())?;
+        let call = dialect::recognize(client.method(), client.path(), &config.profiles)?;
         ctx.called(&call);
         self.lifecycle.admits()?;
         match call.serve {
@@ -272,7 +273,13 @@ impl Asked {
         Ask {
             model: &self.key,
             operation: self.call.operation,
-            mount: self.call.mount,
+            needs: Needs {
+                tools: self.facts.tools,
+                thinking: self.facts.thinking,
+                images: self.facts.images,
+                stream: self.facts.stream,
+            },
+            mount: &self.call.mount,
             node_index: self.call.node_index,
             tried,
         }

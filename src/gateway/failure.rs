@@ -69,7 +69,7 @@ impl Failed {
     /// The deadline for the first byte passed; `key` is the configuration's name for it.
     pub(super) fn silent(name: &str, limit: std::time::Duration, key: &str) -> Failed {
         let message = format!(
-            "node `{name}` sent no byte within {} s (proxy.{key})",
+            "node `{name}` sent no byte within {} s ({key})",
             limit.as_secs_f32()
         );
         Failed {

@@ -39,7 +39,7 @@ impl Gateway {
                 let version = version.and_then(|body| listing::version(&body)).ok();
                 (listing::tags(&list)?, version)
             }
-            Listing::OpenAi => (listing::v1_models(&list)?, None),
+            Listing::OpenAi | Listing::LmStudio => (listing::v1_models(&list)?, None),
         };
         self.observe(node, Observation::Installed { models, version });
         Ok(())
@@ -53,11 +53,17 @@ impl Gateway {
         let Some(access) = self.access(node) else {
             return Ok(());
         };
-        if access.config.profile.listing == Listing::Ollama {
-            let whole_list = limits(time, listing::LISTING_BYTES_MAX);
-            let list = self.get(node, &access, "/api/ps", whole_list).await?;
-            self.observe(node, Observation::Loaded(listing::ps(&list)?));
+        match access.config.profile.listing {
+            Listing::Ollama => {
+                let whole_list = limits(time, listing::LISTING_BYTES_MAX);
+                let list = self.get(node, &access, "/api/ps", whole_list).await?;
+                self.observe(node, Observation::Loaded(listing::ps(&list)?));
+                Ok(())
+            }
+            // Its one list tells both.
+            Listing::LmStudio => self.learn_installed(node, time).await,
+            // What they list is in memory.
+            Listing::OpenAi => Ok(()),
         }
-        Ok(())
     }
 }

@@ -86,7 +86,7 @@ impl Gateway {
     ) -> Result<(HeadRoute, Arc<NodeAccess>, Lease), Fault> {
         let ask = HeadAsk {
             operation: call.operation,
-            mount: call.mount,
+            mount: &call.mount,
             node_index,
             tried,
         };
@@ -175,7 +175,7 @@ impl Gateway {
         }
         request.set_raw_path(
             access
-                .path(&passage.call.node_path, passage.query.as_deref())
+                .path_of(&passage.call, passage.query.as_deref())
                 .as_bytes(),
         )?;
         request.insert_header("x-request-id", ctx.record.request_id.as_str())?;

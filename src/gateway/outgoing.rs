@@ -40,7 +40,7 @@ impl Outgoing {
         request_id: &str,
     ) -> Result<Outgoing, Fault> {
         let access = &placed.access;
-        let path = access.path(&asked.call.node_path, client.query());
+        let path = access.path_of(&asked.call, client.query());
         let mut head =
             // Servers do not care about the case of names, and keeping it costs a second map.
             RequestHeader::build_no_case(Method::POST, path.as_bytes(), Some(16)).map_err(broken)?;

@@ -25,7 +25,8 @@ const LOOKS_MAX: usize = 8;
 #[derive(Default)]
 pub(super) struct Waiting(Mutex<Queue<Line>>);
 
-/// Requests that the same nodes could serve wait in one line.
+/// Requests that the same nodes could serve wait in one line. What a request needs beside its model makes no line of its own:
+/// hardly any type lacks it, and two lines for one slot would overtake each other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Line {
     model: ModelKey,
@@ -40,7 +41,7 @@ impl Line {
         Line {
             model: ask.model.clone(),
             operation: ask.operation,
-            mount: ask.mount,
+            mount: ask.mount.clone(),
             node_index: ask.node_index,
             tried: ask.tried.to_vec(),
         }

@@ -312,6 +312,7 @@ mod tests {
             env: &|_| None,
             env_names: Vec::new(),
             read_file: &|_| Err("no files here".into()),
+            list_dir: &|_| Err("no files here".into()),
             cores: 1,
             terminal: false,
         };

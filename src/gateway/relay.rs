@@ -71,7 +71,7 @@ impl Gateway {
             .await?;
         let profile = &access.config.profile;
         let reads = head.status.is_success() && call.operation.runs_model();
-        let extraction = reads.then(|| profile.extraction()).flatten();
+        let extraction = reads.then(|| profile.figures.extraction()).flatten();
         let mut stream = Relayed {
             meter: Meter::new(call.operation, framing).keeping(extraction),
             announced: announces_end(head),
@@ -142,7 +142,7 @@ impl Gateway {
         put_ids(head, call.dialect, &record.request_id)?;
         if call.olla {
             insert(head, "x-olla-endpoint", &node.name)?;
-            insert(head, "x-olla-backend-type", node.profile.name)?;
+            insert(head, "x-olla-backend-type", &node.profile.name)?;
             insert(head, "x-olla-model", served_by.model.unwrap_or_default())?;
             insert(head, "x-olla-request-id", &record.request_id)?;
             insert(

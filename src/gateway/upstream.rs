@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use crate::config::{Config, Proxy};
 use crate::dialect::{self, Verdict};
 use crate::fleet::NodeId;
+use crate::profile::Profile;
 
 use super::Gateway;
 use super::credentials::{NodeAccess, Timeouts};
@@ -47,6 +48,15 @@ pub(super) struct Connection {
     peer: Arc<HttpPeer>,
 }
 
+/// How long a cold model may take to its first byte, and what decides that.
+fn cold_limit(profile: &Profile, configured: Duration, model: &str) -> (Duration, &'static str) {
+    let demand = profile.needs_of(model, None, None);
+    match profile.cold_timeout(configured, &demand) {
+        limit if limit == configured => (limit, "proxy.response_header_timeout"),
+        limit => (limit, "the timeout of its type, for a model of that size"),
+    }
+}
+
 impl Gateway {
     /// One attempt at one node, up to the first byte of its answer's body.
     ///
@@ -62,8 +72,12 @@ impl Gateway {
         let (name, proxy) = (access.name(), &config.proxy);
         // Without a stream the first byte comes with the last: then even a warm node may take as long as an answer does.
         let (limit, key) = match route.warm && outgoing.stream {
-            true => (proxy.warm_header_timeout, "warm_header_timeout"),
-            false => (proxy.response_header_timeout, "response_header_timeout"),
+            true => (proxy.warm_header_timeout, "proxy.warm_header_timeout"),
+            false => cold_limit(
+                &access.config.profile,
+                proxy.response_header_timeout,
+                &route.spelled,
+            ),
         };
         let attempt = pin!(self.attempt(placed, outgoing, proxy));
         let result = match timeout(limit, attempt).await {

@@ -49,6 +49,38 @@ pub struct ExtractionText {
     pub calculations: Vec<(String, String)>,
 }
 
+/// `metrics.extraction` of a profile: as it was written, and ready for use.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    text: ExtractionText,
+    compiled: Option<Arc<Extraction>>,
+}
+
+impl PartialEq for Figures {
+    fn eq(&self, other: &Figures) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Figures {
+    /// # Errors
+    /// As [`Extraction::compile`].
+    pub fn new(text: ExtractionText) -> Result<Figures, Vec<Problem>> {
+        let compiled = Extraction::compile(&text)?.map(Arc::new);
+        Ok(Figures { text, compiled })
+    }
+
+    /// As it was written.
+    pub fn text(&self) -> &ExtractionText {
+        &self.text
+    }
+
+    /// `None` when nothing is to be taken from answers.
+    pub fn extraction(&self) -> Option<Arc<Extraction>> {
+        self.compiled.clone()
+    }
+}
+
 /// What is wrong with one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {

@@ -1,29 +1,85 @@
-//! What a node type is: its prefixes, the calls it can serve, the paths we ask for health and models.
+//! What a node type is: its prefixes, the calls it serves and where, how it is told from others, what its models need.
+//!
+//! Profiles are YAML (`profiles/*.yaml`, read by `config::profiles`); here is what they mean.
 
 pub mod extraction;
 
-use std::sync::{Arc, LazyLock};
+pub mod api;
 
+pub mod resources;
+
+pub mod detection;
+
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use self::api::Served;
+pub use self::api::{Api, MessagesApi, Needs};
+pub use self::detection::{Detection, Evidence, detect, questions};
+use self::extraction::Figures;
+pub use self::resources::{Characteristics, Demand, Limit, Resources};
 use crate::dialect::Operation;
-use Operation::{
-    Blob, Chat, ChatCompletions, Completions, CountTokens, Embed, Embeddings, Generate, Messages,
-    Model, Models, Ps, Responses, Root, Show, Tags, V1Embeddings, Version,
-};
-use extraction::{Extraction, ExtractionText};
+use crate::glob::Glob;
 
-/// A node type. `PROFILES` holds all of them; a node's `type:` names one by name or prefix.
-#[derive(Debug, PartialEq, Eq)]
+/// The word in `type:` for a node whose type is found out by asking it.
+pub const AUTO: &str = "auto";
+
+/// First path segments that mean something else than a type.
+pub const RESERVED_MOUNTS: &[&str] = &[
+    "",
+    "api",
+    "v1",
+    "openai",
+    "anthropic",
+    "olla",
+    "proxy",
+    "models",
+    "internal",
+    "metrics",
+    AUTO,
+];
+
+/// A node type; a node's `type:` names one by name or prefix.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
     /// The word for it in `type:`, in messages and in [`Mount::Profile`](crate::dialect::Mount::Profile).
-    pub name: &'static str,
+    pub name: Arc<str>,
+    /// What people are told about it.
+    pub about: About,
     /// Words that name it in `type:` and as mounts `/{prefix}/…`.
-    pub prefixes: &'static [&'static str],
-    /// Path of the health probe, such as `/`.
-    pub health_path: &'static str,
+    pub prefixes: Vec<String>,
     /// How its models are listed.
     pub listing: Listing,
-    /// Calls it can serve as they come.
-    pub serves: &'static [Operation],
+    /// How its nodes are treated.
+    pub characteristics: Characteristics,
+    /// By what it is told from others.
+    pub detection: Detection,
+    /// What names of models say.
+    pub models: ModelPatterns,
+    /// What its models need.
+    pub resources: Resources,
+    /// What is worth telling of its answers.
+    pub figures: Figures,
+    api: Api,
+    served: Served,
+}
+
+/// Words for people; they route nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct About {
+    /// Its name as its makers write it.
+    pub display_name: Option<String>,
+    /// One sentence.
+    pub description: Option<String>,
+    /// Where it lives.
+    pub home: Option<String>,
+    /// Of the profile, not of the server.
+    pub version: Option<String>,
 }
 
 /// How a node tells which models it has.
@@ -33,312 +89,199 @@ pub enum Listing {
     Ollama,
     /// `/v1/models`: whatever is listed counts as loaded, since such servers hold their models in memory.
     OpenAi,
+    /// As [`Listing::OpenAi`], with more in each entry: type, state, length of context.
+    LmStudio,
+}
+
+/// `models`: what names of models say about them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelPatterns {
+    /// By capability (`vision`, `embeddings`, `code`, any word): the names that have it.
+    pub capabilities: BTreeMap<String, Vec<Glob>>,
+    /// Length of context in tokens; the first pattern that means a model decides.
+    pub contexts: Vec<(Glob, u64)>,
 }
 
 impl Profile {
-    /// Whether it can serve a call as it comes, without translation.
-    pub fn can_serve(&self, operation: Operation) -> bool {
-        self.serves.contains(&operation)
-    }
-
-    /// Path of the model listing, below the node's base path.
-    pub fn model_path(&self) -> &'static str {
-        match self.listing {
-            Listing::Ollama => "/api/tags",
-            Listing::OpenAi => "/v1/models",
+    /// A type of which nothing is known but its name and its API.
+    pub fn new(name: &str, api: Api) -> Profile {
+        Profile {
+            name: name.into(),
+            about: About::default(),
+            prefixes: Vec::new(),
+            listing: Listing::OpenAi,
+            characteristics: Characteristics::default(),
+            detection: Detection::default(),
+            models: ModelPatterns::default(),
+            resources: Resources::default(),
+            figures: Figures::default(),
+            served: Served::of(&api, ""),
+            api,
         }
     }
 
-    /// What to take from its answers.
-    pub fn extraction(&self) -> Option<Arc<Extraction>> {
-        match self.name {
-            "ollama" => OLLAMA_FIGURES.clone(),
-            _ => None,
+    /// The type of a node that was not asked yet: it serves nothing.
+    pub fn auto() -> Profile {
+        let api = Api {
+            model_path: "/v1/models".to_owned(),
+            health_path: "/".to_owned(),
+            ..Api::default()
+        };
+        Profile::new(AUTO, api)
+    }
+
+    /// The same type with another API.
+    #[must_use]
+    pub fn with_api(self, api: Api) -> Profile {
+        Profile {
+            served: Served::of(&api, ""),
+            api,
+            ..self
         }
     }
 
-    /// What stands in front of every path when the node's URL names no path of its own: some servers keep their `/v1` or
-    /// `/api` one level down.
-    pub fn base_path(&self) -> &'static str {
-        match self.name {
-            "docker-model-runner" => "/engines",
-            "lemonade" => "/api",
-            "openwebui" => "/ollama",
-            _ => "",
+    /// The API as written.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Whether it is still to be found out what the node is.
+    pub fn is_auto(&self) -> bool {
+        &*self.name == AUTO
+    }
+
+    /// Whether the type serves a call at all, as it comes and without translation.
+    pub fn serves(&self, operation: Operation) -> bool {
+        self.served.has(operation)
+    }
+
+    /// Whether a node of this type and version can serve a request as it comes.
+    pub fn can_serve(&self, operation: Operation, version: Option<&str>, needs: Needs) -> bool {
+        if !self.serves(operation)
+            || (needs.stream && self.characteristics.streaming == Some(false))
+        {
+            return false;
         }
-    }
-}
-
-/// What Ollama's last frame tells of its own times, all of them in nanoseconds.
-static OLLAMA_FIGURES: LazyLock<Option<Arc<Extraction>>> = LazyLock::new(|| {
-    let paths = [
-        ("model", "$.model"),
-        ("is_complete", "$.done"),
-        ("finish_reason", "$.done_reason"),
-        ("input_tokens", "$.prompt_eval_count"),
-        ("output_tokens", "$.eval_count"),
-        ("total_duration_ns", "$.total_duration"),
-        ("load_duration_ns", "$.load_duration"),
-        ("prompt_duration_ns", "$.prompt_eval_duration"),
-        ("eval_duration_ns", "$.eval_duration"),
-    ];
-    let calculations = [
-        (
-            "tokens_per_second",
-            "eval_duration_ns > 0 ? output_tokens * 1000000000.0 / eval_duration_ns : 0",
-        ),
-        ("ttft_ms", "prompt_duration_ns / 1000000.0"),
-        ("total_ms", "total_duration_ns / 1000000.0"),
-        ("model_load_ms", "load_duration_ns / 1000000.0"),
-    ];
-    let owned = |(name, text): (&str, &str)| (name.to_owned(), text.to_owned());
-    let text = ExtractionText {
-        enabled: true,
-        paths: paths.map(owned).into(),
-        calculations: calculations.map(owned).into(),
-        ..ExtractionText::default()
-    };
-    Extraction::compile(&text).ok()?.map(Arc::new)
-});
-
-/// What every OpenAI-compatible server has.
-const OPENAI: &[Operation] = &[Models, Model, ChatCompletions, Completions, V1Embeddings];
-
-/// OpenAI's and Anthropic's calls, as far as servers of models commonly have them.
-const OPENAI_AND_MESSAGES: &[Operation] = &[
-    Models,
-    Model,
-    ChatCompletions,
-    Completions,
-    V1Embeddings,
-    Responses,
-    Messages,
-];
-
-/// The above, and counting tokens.
-const OPENAI_AND_ANTHROPIC: &[Operation] = &[
-    Models,
-    Model,
-    ChatCompletions,
-    Completions,
-    V1Embeddings,
-    Responses,
-    Messages,
-    CountTokens,
-];
-
-/// All built-in node types.
-pub static PROFILES: &[Profile] = &[
-    Profile {
-        name: "ollama",
-        prefixes: &["ollama"],
-        health_path: "/",
-        listing: Listing::Ollama,
-        // Ollama answers 404 to `count_tokens`.
-        serves: &[
-            Root,
-            Version,
-            Tags,
-            Ps,
-            Models,
-            Model,
-            Show,
-            Chat,
-            Generate,
-            Embed,
-            Embeddings,
-            ChatCompletions,
-            Completions,
-            V1Embeddings,
-            Responses,
-            Messages,
-            Blob,
-        ],
-    },
-    openai_like(
-        "openai-compatible",
-        &["openai-compatible"],
-        "/v1/models",
-        OPENAI,
-    ),
-    openai_like("vllm", &["vllm"], "/health", OPENAI_AND_MESSAGES),
-    openai_like(
-        "vllm-mlx",
-        &["vllm-mlx"],
-        "/health",
-        &[
-            Models,
-            Model,
-            ChatCompletions,
-            Completions,
-            V1Embeddings,
-            Messages,
-            CountTokens,
-        ],
-    ),
-    openai_like("sglang", &["sglang"], "/health", OPENAI),
-    openai_like(
-        "llamacpp",
-        &["llamacpp", "llama-cpp", "llama_cpp"],
-        "/health",
-        OPENAI_AND_ANTHROPIC,
-    ),
-    openai_like(
-        "lm-studio",
-        &["lmstudio", "lm-studio", "lm_studio"],
-        "/v1/models",
-        OPENAI_AND_MESSAGES,
-    ),
-    openai_like(
-        "lmdeploy",
-        &["lmdeploy"],
-        "/health",
-        &[Models, Model, ChatCompletions, Completions],
-    ),
-    openai_like("lemonade", &["lemonade"], "/v1/health", OPENAI),
-    // LiteLLM's `/health` calls every model behind it and costs money; this one only answers.
-    openai_like(
-        "litellm",
-        &["litellm"],
-        "/health/liveliness",
-        OPENAI_AND_MESSAGES,
-    ),
-    // Its Messages call has a path of its own, which a client's path is not rewritten to.
-    openai_like("docker-model-runner", &["dmr"], "/v1/models", OPENAI),
-    openai_like("omlx", &["omlx"], "/health", OPENAI_AND_ANTHROPIC),
-    // Open WebUI as a node is its Ollama router; a user's key goes into `auth: { type: bearer }`.
-    Profile {
-        name: "openwebui",
-        prefixes: &["openwebui"],
-        health_path: "/",
-        listing: Listing::Ollama,
-        serves: &[
-            Version,
-            Tags,
-            Ps,
-            Models,
-            Show,
-            Chat,
-            Generate,
-            Embed,
-            Embeddings,
-            ChatCompletions,
-            Completions,
-            V1Embeddings,
-            Responses,
-            Messages,
-        ],
-    },
-];
-
-const fn openai_like(
-    name: &'static str,
-    prefixes: &'static [&'static str],
-    health_path: &'static str,
-    serves: &'static [Operation],
-) -> Profile {
-    Profile {
-        name,
-        prefixes,
-        health_path,
-        listing: Listing::OpenAi,
-        serves,
-    }
-}
-
-/// Finds a profile by name or prefix.
-pub fn find(word: &str) -> Option<&'static Profile> {
-    PROFILES
-        .iter()
-        .find(|profile| profile.name == word || profile.prefixes.contains(&word))
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::HashSet;
-
-    use super::*;
-
-    #[test]
-    fn every_word_names_one_profile() {
-        let mut seen = HashSet::new();
-        for profile in PROFILES {
-            let words: HashSet<&str> = profile
-                .prefixes
-                .iter()
-                .copied()
-                .chain([profile.name])
-                .collect();
-            for word in words {
-                assert!(seen.insert(word), "`{word}` names two profiles");
-                assert_eq!(find(word).map(|found| found.name), Some(profile.name));
+        match operation {
+            Operation::Messages | Operation::CountTokens => {
+                let messages = self.api.messages.as_ref();
+                messages.is_some_and(|it| it.can_serve(version, needs))
             }
-        }
-        assert!(
-            find("openai").is_none(),
-            "`/openai` is a mount for every node"
-        );
-        assert!(find("auto").is_none());
-    }
-
-    #[test]
-    fn prefixes_are_mounts() {
-        // A profile's prefix must not take the place of a mount for all nodes or of an API path.
-        let taken = [
-            "",
-            "api",
-            "v1",
-            "openai",
-            "anthropic",
-            "olla",
-            "internal",
-            "metrics",
-        ];
-        for prefix in PROFILES.iter().flat_map(|profile| profile.prefixes) {
-            assert!(!taken.contains(prefix), "{prefix}");
-            assert!(
-                prefix
-                    .bytes()
-                    .all(|b| b.is_ascii_lowercase() || b == b'-' || b == b'_'),
-                "{prefix}"
-            );
+            _ => true,
         }
     }
 
-    #[test]
-    fn paths_start_with_a_slash() {
-        for profile in PROFILES {
-            assert!(profile.health_path.starts_with('/'), "{}", profile.name);
-            assert!(
-                profile.base_path().is_empty() || profile.base_path().starts_with('/'),
-                "{}",
-                profile.name
-            );
+    /// Where a call is on a node of this type; `None` for a call it does not serve.
+    pub fn path_of(&self, operation: Operation) -> Option<&str> {
+        self.served.path_of(operation)
+    }
+
+    /// The path to ask a node for: `path` as a call names it (`/v1/models/llama3`), put where this type keeps the call. A call it
+    /// does not serve keeps its own path.
+    pub fn place<'a>(&self, operation: Operation, path: &'a str) -> Cow<'a, str> {
+        let canonical = api::canonical(operation);
+        match (self.path_of(operation), path.strip_prefix(canonical)) {
+            (Some(own), Some(rest)) if own != canonical => Cow::Owned(format!("{own}{rest}")),
+            _ => Cow::Borrowed(path),
         }
     }
 
-    #[test]
-    fn who_serves_what() {
-        let table: &[(&str, Operation, bool)] = &[
-            ("ollama", Chat, true),
-            ("ollama", Messages, true),
-            ("ollama", CountTokens, false),
-            ("ollama", Blob, true),
-            ("openai-compatible", Messages, false),
-            ("openai-compatible", Chat, false),
-            ("vllm", Responses, true),
-            ("vllm", CountTokens, false),
-            ("llama-cpp", CountTokens, true),
-            ("lmdeploy", V1Embeddings, false),
-            ("dmr", Messages, false),
-            ("openwebui", Blob, false),
-        ];
-        for (word, operation, serves) in table {
-            assert_eq!(
-                find(word).map(|profile| profile.can_serve(*operation)),
-                Some(*serves),
-                "{word} {operation:?}"
-            );
+    /// Splits the path of a node's URL into what stands before the type's own extra part and that part: `/x/engines` is `/x` and
+    /// `/engines` for a type that keeps `/engines/v1/models`.
+    pub fn split_base<'b>(&self, base_path: &'b str) -> (&'b str, &'b str) {
+        let extra = self.api.extra_in(base_path);
+        base_path.split_at(base_path.len() - extra.len())
+    }
+
+    /// The same type for a node whose URL named this extra part: calls that stand behind several go there.
+    #[must_use]
+    pub fn preferring(&self, extra: &str) -> Profile {
+        Profile {
+            served: Served::of(&self.api, extra),
+            ..self.clone()
         }
+    }
+
+    /// What the name of a model says it can do, such as `vision`.
+    pub fn capabilities(&self, name: &str) -> Vec<&str> {
+        let patterns = self.models.capabilities.iter();
+        patterns
+            .filter(|(_, globs)| globs.iter().any(|glob| glob.means(name)))
+            .map(|(word, _)| word.as_str())
+            .collect()
+    }
+
+    /// The length of context, tokens, that the name of a model says.
+    pub fn context(&self, name: &str) -> Option<u64> {
+        let patterns = self.models.contexts.iter();
+        patterns
+            .clone()
+            .find(|(glob, _)| glob.means(name))
+            .map(|(_, tokens)| *tokens)
+    }
+
+    /// What a model needs. `parameter_size` (`7.6B`) and `quantization` (`Q4_K_M`) as the node told them; else the name is read.
+    pub fn needs_of(
+        &self,
+        name: &str,
+        parameter_size: Option<&str>,
+        quantization: Option<&str>,
+    ) -> Demand {
+        self.resources.demand(name, parameter_size, quantization)
+    }
+
+    /// How long the first byte of a cold model may take: as configured, or as long as this type and the size of the model need if that
+    /// is longer. Never shorter than configured.
+    pub fn cold_timeout(&self, configured: Duration, demand: &Demand) -> Duration {
+        let configured = self.characteristics.timeout.unwrap_or(configured);
+        let loading = match self.resources.load_time_buffer {
+            Some(true) => demand.load_time,
+            _ => Duration::ZERO,
+        };
+        configured.max(self.resources.base_timeout.unwrap_or_default() + loading)
+    }
+}
+
+/// All node types that a configuration knows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Profiles {
+    all: Vec<Arc<Profile>>,
+    auto: Arc<Profile>,
+}
+
+impl Profiles {
+    /// In the order in which they are tried where several fit.
+    pub fn new(all: Vec<Arc<Profile>>) -> Profiles {
+        Profiles {
+            all,
+            auto: Arc::new(Profile::auto()),
+        }
+    }
+
+    /// What a `type:` names: a type by name or prefix, or [`AUTO`].
+    pub fn find(&self, word: &str) -> Option<&Arc<Profile>> {
+        match word {
+            AUTO => Some(&self.auto),
+            _ => self.all.iter().find(|profile| profile.is_named(word)),
+        }
+    }
+
+    /// The type whose nodes stand behind `/{prefix}`.
+    pub fn mount(&self, prefix: &str) -> Option<&Arc<Profile>> {
+        match RESERVED_MOUNTS.contains(&prefix) {
+            true => None,
+            false => self.find(prefix),
+        }
+    }
+
+    /// All types but [`AUTO`].
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Profile>> {
+        self.all.iter()
+    }
+}
+
+impl Profile {
+    fn is_named(&self, word: &str) -> bool {
+        &*self.name == word || self.prefixes.iter().any(|prefix| prefix == word)
     }
 }

@@ -3,6 +3,7 @@
 use crate::dialect::{Mount, Operation};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Health, Holder, Node, Snapshot};
+use crate::profile::Needs;
 use crate::routing::pick::Candidate;
 use crate::routing::{Ask, HeadAsk};
 
@@ -20,14 +21,14 @@ pub(super) fn holders<'a>(
         .iter()
         .filter(|holder| ask.node_index.is_none_or(|index| holder.at == index))
         .map(|holder| Candidate::new(view.node_of(holder), holder, holder.warm))
-        .filter(|it| is_on(it.node, ask.mount))
+        .filter(|it| it.node.is_on(ask.mount))
         .collect();
     let what = format!("model \"{}\"", ask.model.as_str());
     if holding.is_empty() {
         return Err(unknown(&what, ask, view));
     }
     let mut able = holding.clone();
-    able.retain(|it| it.node.config.profile.can_serve(ask.operation));
+    able.retain(|it| can_serve(it.node, ask.operation, ask.needs));
     if able.is_empty() {
         return Err(untranslated(&what, &holding, ask.operation));
     }
@@ -45,7 +46,7 @@ pub(super) fn nodes<'a>(
         .map(|node| Candidate::new(node, (), false))
         .collect();
     let mut able = meant.clone();
-    able.retain(|it| it.node.config.profile.can_serve(ask.operation));
+    able.retain(|it| can_serve(it.node, ask.operation, Needs::default()));
     if able.is_empty() {
         let message = "no node behind this address serves this call; add one of a type that does";
         return Err(Fault::refused(501, "not_implemented", message));
@@ -68,19 +69,21 @@ fn asked_node(node_index: Option<usize>, view: &Snapshot) -> Result<(), Fault> {
     }
 }
 
-/// The nodes that the address of a call allows, those among them that it insists on.
-fn meant(view: &Snapshot, mount: Mount, node_index: Option<usize>) -> impl Iterator<Item = &Node> {
-    let numbered = view.nodes.iter().enumerate();
-    numbered
-        .filter(move |(at, node)| is_on(node, mount) && node_index.is_none_or(|index| *at == index))
-        .map(|(_, node)| node)
+fn can_serve(node: &Node, operation: Operation, needs: Needs) -> bool {
+    let profile = &node.config.profile;
+    profile.can_serve(operation, node.version.as_deref(), needs)
 }
 
-fn is_on(node: &Node, mount: Mount) -> bool {
-    match mount {
-        Mount::All => true,
-        Mount::Profile(name) => node.config.profile.name == name,
-    }
+/// The nodes that the address of a call allows, those among them that it insists on.
+fn meant<'a>(
+    view: &'a Snapshot,
+    mount: &Mount,
+    node_index: Option<usize>,
+) -> impl Iterator<Item = &'a Node> {
+    let numbered = view.nodes.iter().enumerate();
+    numbered
+        .filter(move |(at, node)| node.is_on(mount) && node_index.is_none_or(|index| *at == index))
+        .map(|(_, node)| node)
 }
 
 /// A node that is up beats one that was never proven; one that is down is never asked.
@@ -138,15 +141,20 @@ fn unknown(what: &str, ask: &Ask<'_>, view: &Snapshot) -> Fault {
 fn untranslated(what: &str, holding: &[Candidate<'_, &Holder>], operation: Operation) -> Fault {
     let mut types: Vec<&str> = holding
         .iter()
-        .map(|it| it.node.config.profile.name)
+        .map(|it| &*it.node.config.profile.name)
         .collect();
     types.sort_unstable();
     types.dedup();
     let instead = holding.iter().find_map(|it| {
-        let profile = it.node.config.profile;
-        let serves = |(other, _): &&(Operation, _)| profile.can_serve(*other);
+        let profile = &it.node.config.profile;
+        let serves = |(other, _): &&(Operation, _)| {
+            *other != operation && can_serve(it.node, *other, Needs::default())
+        };
         let (_, path) = counterparts(operation).iter().find(serves)?;
-        let prefix = profile.prefixes.first().unwrap_or(&profile.name);
+        let prefix = profile
+            .prefixes
+            .first()
+            .map_or(&*profile.name, |first| first);
         Some(format!("use {path} or /{prefix}{path} instead"))
     });
     let advice = instead.unwrap_or_else(|| "ask a node of another type".to_owned());

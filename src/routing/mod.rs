@@ -9,6 +9,7 @@ use crate::dialect::{Mount, Operation};
 use crate::error::Fault;
 use crate::fleet::{NodeId, Snapshot};
 use crate::model::ModelKey;
+use crate::profile::Needs;
 
 mod filter;
 mod pick;
@@ -20,8 +21,10 @@ pub struct Ask<'a> {
     pub model: &'a ModelKey,
     /// What is wanted of it; a node's profile must serve that.
     pub operation: Operation,
+    /// What it needs of a node besides the model and the call.
+    pub needs: Needs,
     /// Which nodes the address of the call allows.
-    pub mount: Mount,
+    pub mount: &'a Mount,
     /// The one node the client insists on.
     pub node_index: Option<usize>,
     /// Nodes that failed this request already.
@@ -34,7 +37,7 @@ pub struct HeadAsk<'a> {
     /// What is wanted; a node's profile must serve it.
     pub operation: Operation,
     /// Which nodes the address of the call allows.
-    pub mount: Mount,
+    pub mount: &'a Mount,
     /// The one node the client insists on.
     pub node_index: Option<usize>,
     /// Nodes that failed this request already.

@@ -40,7 +40,9 @@ impl<'a, H> Candidate<'a, H> {
 
     /// Whether it should take more: like [`Self::is_free`], with a soft limit for `auto` nodes.
     fn has_room(&self) -> bool {
-        self.in_flight < self.node.config.slots.unwrap_or(SLOTS_ASSUMED)
+        let of_type = self.node.config.profile.characteristics.max_concurrent;
+        let assumed = of_type.map_or(SLOTS_ASSUMED, |limit| limit.requests);
+        self.in_flight < self.node.config.slots.unwrap_or(assumed)
     }
 
     fn priority(&self) -> u32 {

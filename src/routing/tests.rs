@@ -44,12 +44,15 @@ fn decide(herd: &Herd, question: &str) -> String {
     let mut words = question.split(' ');
     let model = words.next().unwrap();
     let (mut asked, mut mount, mut node_index) = (Operation::Chat, Mount::All, None);
+    let mut needs = Needs::default();
     let (mut tried, mut balancer, mut seed) = (Vec::new(), Balancer::Adaptive, 0);
     for word in words {
         match word.split_once('=') {
+            None if word == "streamed" => needs.stream = true,
             None => asked = operation(word).unwrap(),
-            Some(("on", "vllm")) => mount = Mount::Profile("vllm"),
-            Some(("on", _)) => mount = Mount::Profile("ollama"),
+            Some(("on", "openai")) => mount = Mount::OpenAi,
+            Some(("on", "vllm")) => mount = Mount::Profile("vllm".into()),
+            Some(("on", _)) => mount = Mount::Profile("ollama".into()),
             Some(("index", number)) => node_index = number.parse().ok(),
             Some(("seed", number)) => seed = number.parse().unwrap(),
             Some(("by", name)) => balancer = BALANCERS.iter().find(|(n, _)| *n == name).unwrap().1,
@@ -67,7 +70,7 @@ fn decide(herd: &Herd, question: &str) -> String {
     let decision = if model == "-" {
         let ask = HeadAsk {
             operation: asked,
-            mount,
+            mount: &mount,
             node_index,
             tried,
         };
@@ -77,7 +80,8 @@ fn decide(herd: &Herd, question: &str) -> String {
         let ask = Ask {
             model,
             operation: asked,
-            mount,
+            needs,
+            mount: &mount,
             node_index,
             tried,
         };
@@ -97,7 +101,8 @@ fn the_nodes_own_spelling_is_what_it_will_be_asked_for() {
     let ask = Ask {
         model,
         operation: Operation::Chat,
-        mount: Mount::All,
+        needs: Needs::default(),
+        mount: &Mount::All,
         node_index: None,
         tried: &[],
     };
@@ -112,7 +117,8 @@ fn a_refusal_says_when_to_come_back() {
     let ask = Ask {
         model,
         operation: Operation::Chat,
-        mount: Mount::All,
+        needs: Needs::default(),
+        mount: &Mount::All,
         node_index: None,
         tried: &[],
     };
@@ -153,7 +159,7 @@ proptest! {
         let view = herd.fleet.view();
         let tried: Vec<NodeId> = tried.into_iter().map(NodeId).collect();
         let model = &ModelKey::parse("llama").unwrap();
-        let ask = Ask { model, operation: Operation::Chat, mount: Mount::All, node_index: None, tried: &tried };
+        let ask = Ask { model, operation: Operation::Chat, needs: Needs::default(), mount: &Mount::All, node_index: None, tried: &tried };
         let has_model = |node: &&crate::fleet::Node| node.models().iter().any(|it| it.key == *model);
         let is_free = |node: &&crate::fleet::Node| node.config.slots.is_none_or(|slots| node.in_flight() < slots);
         match route(&ask, &view, balancer.1, seed) {
@@ -179,7 +185,7 @@ proptest! {
         let lines: Vec<String> = weights.iter().enumerate().map(|(at, weight)| format!("n{at} up 0/4 w{weight} llama")).collect();
         let view = herd(&lines.join("\n")).fleet.view();
         let model = &ModelKey::parse("llama").unwrap();
-        let ask = Ask { model, operation: Operation::Chat, mount: Mount::All, node_index: None, tried: &[] };
+        let ask = Ask { model, operation: Operation::Chat, needs: Needs::default(), mount: &Mount::All, node_index: None, tried: &[] };
         let cycle = u64::from(weights.iter().sum::<u32>());
         let mut shares = HashMap::<usize, u32>::new();
         for seed in start * cycle..(start + 1) * cycle {

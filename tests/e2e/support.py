@@ -106,10 +106,10 @@ class Process:
 class Node(Process):
     """A simulated node in a process of its own, so that it can be killed."""
 
-    def __init__(self, exe, port=None, host="127.0.0.1"):
+    def __init__(self, exe, port=None, host="127.0.0.1", tokens=20):
         self.port = port or free_port()
         self.url = f"http://{host}:{self.port}"
-        super().__init__("node", [exe, *(part.format(host=host, port=self.port) for part in DEMO_NODE)])
+        super().__init__("node", [exe, *(part.format(host=host, port=self.port) for part in DEMO_NODE), "--tokens", str(tokens)])
         self.until("answers /api/version", lambda: get(f"{self.url}/api/version")[0] == 200)
 
     def seen(self):

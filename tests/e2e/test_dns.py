@@ -16,7 +16,7 @@ FIRST, SECOND, THIRD = "127.0.0.2", "127.0.0.3", "127.0.0.4"
 def nodes(exe):
     """Address → node; one port for all, since a record names no port."""
     port = free_port()
-    nodes = {host: Node(exe, port=port, host=host) for host in (FIRST, SECOND, THIRD)}
+    nodes = {host: Node(exe, port=port, host=host, tokens=400) for host in (FIRST, SECOND, THIRD)}
     yield nodes
     for node in nodes.values():
         node.kill()

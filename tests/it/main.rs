@@ -4,7 +4,11 @@ mod support;
 
 mod tidy;
 
+mod recognize;
+
 mod relay;
+
+mod types;
 
 mod failover;
 

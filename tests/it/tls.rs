@@ -110,6 +110,7 @@ fn config(addr: SocketAddr, tls: &str, check_interval: &str, files: &[(&str, Str
         env: &|_| None,
         env_names: Vec::new(),
         read_file: &read_file,
+        list_dir: &|path| Err(format!("{path}: tests read no files")),
         cores: 2,
         terminal: false,
     })

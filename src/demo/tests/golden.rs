@@ -308,7 +308,10 @@ async fn answers_are_those_of_a_real_node() {
 
 #[tokio::test]
 async fn refusals_are_those_of_a_real_node() {
-    let node = herd().embedder("tiny-embed").start().await.unwrap();
+    let node = herd()
+        .embedder("tiny-embed")
+        .capabilities("tiny-chat", &["completion"]);
+    let node = node.start().await.unwrap();
     let names = include_str!("../../../tests/golden/ollama-wire/refusals.txt");
     let mut results = Vec::new();
     for name in names.lines() {

@@ -324,3 +324,65 @@ async fn old_nodes_list_less() {
         assert_eq!(tag["details"]["family"], "llama");
     }
 }
+
+#[tokio::test]
+async fn a_model_refuses_what_it_was_told_it_cannot() {
+    let all = ["completion", "tools", "thinking", "vision"];
+    let node = Node::builder().model("plain").model("able").model("untold");
+    let node = node
+        .capabilities("plain", &all[..1])
+        .capabilities("able", &all);
+    let node = node.start().await.unwrap();
+    let blind = "model does not support multimodal requests";
+    let tools = json!([{"type": "function", "function": {"name": "weather"}}]);
+    for (path, member, value, told) in [
+        (
+            "/api/chat",
+            "tools",
+            tools.clone(),
+            "registry.ollama.ai/library/plain:latest does not support tools",
+        ),
+        (
+            "/v1/chat/completions",
+            "tools",
+            tools,
+            "does not support tools",
+        ),
+        (
+            "/api/chat",
+            "think",
+            json!("high"),
+            "\\\"plain\\\" does not support thinking",
+        ),
+        ("/api/chat", "think", json!(false), ""),
+        ("/api/chat", "tools", json!([]), ""),
+        (
+            "/api/chat",
+            "messages",
+            json!([{"role": "user", "content": "x", "images": ["aGVyZA=="]}]),
+            blind,
+        ),
+        ("/api/generate", "images", json!(["aGVyZA=="]), blind),
+        (
+            "/v1/chat/completions",
+            "messages",
+            json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:"}}]}]),
+            blind,
+        ),
+    ] {
+        for model in ["plain", "able", "untold"] {
+            let mut body = json!({"model": model, "prompt": "x", "stream": false, "messages": [{"role": "user", "content": "x"}]});
+            body[member] = value.clone();
+            let got = post(&node, path, body).await;
+            let refuses = model == "plain" && !told.is_empty();
+            let status = if refuses { 400 } else { 200 };
+            assert_eq!(
+                got.status,
+                status,
+                "{model} {path} {member}: {}",
+                got.text()
+            );
+            assert!(!refuses || got.text().contains(told), "{}", got.text());
+        }
+    }
+}

@@ -68,6 +68,7 @@ fn summary(read: Result<Facts, Fault>) -> String {
         (facts.stream, "stream"),
         (facts.images, "images"),
         (facts.tools, "tools"),
+        (facts.thinking, "thinking"),
         (facts.affinity.is_some(), "affinity"),
     ] {
         if shown {

@@ -25,17 +25,10 @@ impl Scope {
 
     pub(super) fn shows(&self, node: &Node) -> bool {
         let profile = &node.config.profile;
-        let is_on = match &self.mount {
-            Mount::All => true,
-            Mount::Profile(name) => {
-                let name: &str = name;
-                *name == *profile.name
-            }
-        };
-        is_on
+        node.is_on(&self.mount)
             && self
                 .serves
-                .is_none_or(|operation| profile.can_serve(operation))
+                .is_none_or(|operation| profile.serves(operation))
     }
 }
 

@@ -7,13 +7,13 @@ use proptest::prelude::*;
 
 use super::tests::{check, golden, moment};
 use super::*;
+use crate::config::profiles::builtin;
 use crate::config::{Connection, NodeConfig};
 use crate::dialect::{Mount, Operation};
 use crate::fleet::fixture::{LIMITS, installed, node, ollama, vllm};
 use crate::fleet::{Fleet, NodeId, Observation, Rules, Stand, listing};
 use crate::glob::{Filter as Globs, Glob};
 use crate::model::ModelKey;
-use crate::profile;
 
 fn key(name: &str) -> ModelKey {
     ModelKey::parse(name).unwrap()
@@ -28,7 +28,7 @@ fn alias(name: &str, targets: &[&str]) -> Stand {
 }
 
 fn of_type(name: &str) -> NodeConfig {
-    node(name, profile::find(name).unwrap())
+    node(name, builtin().find(name).unwrap())
 }
 
 fn rules() -> Rules {
@@ -150,7 +150,7 @@ fn a_mount_lists_its_own_nodes() {
         ("llamacpp", &["phi-4-Q4_K_M.gguf"]),
         ("sglang", &[]),
     ] {
-        let scope = on(Mount::Profile(of_type(mount).profile.name));
+        let scope = on(Mount::Profile(mount.into()));
         let mut listed = names(&view.listing(&scope, Format::OpenAi), "data", "id");
         listed.sort();
         assert_eq!(listed, expected, "{mount}");

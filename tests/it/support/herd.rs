@@ -79,6 +79,7 @@ pub(crate) fn parse_with(
         env: &|_| None,
         env_names: Vec::new(),
         read_file,
+        list_dir: &|path| Err(format!("{path}: this test reads no files")),
         cores: 2,
         terminal: false,
     })

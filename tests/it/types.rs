@@ -1,0 +1,71 @@
+//! What a node's type decides on the wire: where it is asked, for what, and for how long.
+
+use arriero::demo::{self, Fault, Kind};
+
+use crate::support::herd::herd_of;
+use crate::support::{Herd, herd};
+
+const WHOLE: &str =
+    r#"{"model":"llama3","stream":false,"messages":[{"role":"user","content":"hi"}]}"#;
+
+fn llama() -> demo::NodeBuilder {
+    demo::Node::builder().loaded("llama3").tokens(2)
+}
+
+async fn paths_asked(herd: &Herd) -> Vec<String> {
+    herd.is_idle().await;
+    herd.served(0).into_iter().map(|seen| seen.path).collect()
+}
+
+#[tokio::test]
+async fn a_call_goes_where_its_type_keeps_it() {
+    let own = "type: lemonade\nhealth_check_url: /v1/models\nmodel_url: /v1/models";
+    let herd = herd_of(vec![(llama().kind(Kind::OpenAi), own)], "").await;
+    herd.post("/v1/chat/completions?x=1", WHOLE).await;
+    herd.post("/lemonade/v1/chat/completions", WHOLE).await;
+    let expected = ["/api/v1/chat/completions?x=1", "/api/v1/chat/completions"];
+    assert_eq!(paths_asked(&herd).await, expected);
+}
+
+#[tokio::test]
+async fn an_old_node_is_not_asked_for_messages() {
+    let herd = herd(vec![llama().version("0.13.5"), llama()], "").await;
+    let body = r#"{"model":"llama3","max_tokens":2,"messages":[{"role":"user","content":"hi"}]}"#;
+    for _ in 0..4 {
+        let reply = herd.post("/v1/messages", body).await.is(200);
+        assert_eq!(reply.header("x-arriero-node"), Some("gpu-1"));
+    }
+    assert!(paths_asked(&herd).await.is_empty());
+}
+
+#[tokio::test]
+async fn the_timeout_of_a_type_is_kept() {
+    let herd = herd(
+        vec![llama(), llama()],
+        "characteristics: { timeout: 300ms }",
+    )
+    .await;
+    herd.nodes[0].fault_times(Fault::NeverHeaders, 1);
+    // Whichever is asked first, the answer comes from one that answers.
+    for _ in 0..2 {
+        herd.post("/api/chat", WHOLE).await.is(200);
+    }
+    let silent = herd
+        .metric("arriero_retries_total{reason=\"silent\"}")
+        .await;
+    assert!((silent - 1.0).abs() < f64::EPSILON, "{silent}");
+}
+
+#[tokio::test]
+async fn what_the_operator_limits_is_a_limit() {
+    let yaml =
+        "characteristics: { max_concurrent_requests: 1 }\nproxy: { queue: { max_length: 0 } }";
+    let herd = herd(vec![llama()], yaml).await;
+    herd.nodes[0].pause_after(1);
+    let first = herd.begin("/api/chat", WHOLE).await;
+    herd.nodes[0].until(|node| node.paused() == 1).await;
+    herd.post("/api/chat", WHOLE).await.is(503);
+    herd.nodes[0].resume();
+    drop(first);
+    herd.is_idle().await;
+}
