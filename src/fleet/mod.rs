@@ -25,7 +25,7 @@ pub mod listing;
 pub use listing::{Installed, Loaded};
 
 mod unify;
-pub use unify::{About, Kind};
+pub use unify::{About, Kind, complete};
 
 mod offer;
 pub use offer::Offered;

@@ -6,7 +6,8 @@ mod name;
 
 use std::sync::Arc;
 
-use crate::fleet::listing::Fields;
+use crate::fleet::listing::{Fields, Installed};
+use crate::profile::Profile;
 
 /// Most capabilities that are kept of one entry.
 const CAPABILITIES_MAX: usize = 16;
@@ -36,6 +37,8 @@ pub struct About {
     pub kind: Kind,
     /// In Ollama's words: `completion`, `vision`, `tools`, `thinking`, `embedding`, `insert`, or others as told.
     pub capabilities: Vec<Box<str>>,
+    /// Whether the listing itself says what it can do, so that nobody need guess.
+    told: bool,
     /// Longest context, tokens.
     pub context_max: Option<u64>,
     /// On disk; `None` when the listing does not say.
@@ -89,6 +92,7 @@ impl About {
         let told_kind = entry.string("type");
         let capabilities = capabilities(entry);
         let kind = kind(told_kind.as_deref(), &capabilities, name);
+        let told_all = told_kind.is_some() || !capabilities.is_empty();
         let numbers = [
             entry.count("max_model_len"),
             entry.count("max_context_length"),
@@ -111,6 +115,7 @@ impl About {
             },
             context_max: numbers.into_iter().flatten().find(|tokens| 0 < *tokens),
             size_bytes: entry.count("size").or_else(|| meta.count("size")),
+            told: told_all,
             family,
             variant,
             size_word,
@@ -128,6 +133,42 @@ impl About {
     pub fn can(&self, capability: &str) -> bool {
         let wanted = canonical(capability);
         self.capabilities.iter().any(|known| **known == *wanted)
+    }
+}
+
+/// Adds what the type of the node knows by the models' names, where their listing says nothing.
+pub fn complete(models: &mut [Installed], profile: &Profile) {
+    for model in models {
+        let context = profile.context(&model.name);
+        let words = match model.about.told {
+            true => Vec::new(),
+            false => profile.capabilities(&model.name),
+        };
+        let lacks_context = model.about.context_max.is_none() && context.is_some();
+        if words.is_empty() && !lacks_context {
+            continue;
+        }
+        let about = Arc::make_mut(&mut model.about);
+        about.context_max = about.context_max.or(context);
+        about.learn(words.into_iter().map(canonical));
+    }
+}
+
+impl About {
+    fn learn(&mut self, words: impl Iterator<Item = Box<str>>) {
+        for word in words {
+            match &*word {
+                "embedding" => {
+                    self.kind = Kind::Embeddings;
+                    self.capabilities.retain(|known| **known != *"completion");
+                }
+                "vision" => self.kind = Kind::Vlm,
+                _ => (),
+            }
+            if !self.capabilities.contains(&word) {
+                self.capabilities.push(word);
+            }
+        }
     }
 }
 
@@ -185,8 +226,8 @@ fn kind(told: Option<&str>, capabilities: &[Box<str>], name: &str) -> Kind {
 }
 
 /// Ollama's word for what others call otherwise.
-fn canonical(word: &str) -> Box<str> {
-    let word = word.to_ascii_lowercase().replace('-', "_");
+fn canonical(word: impl AsRef<str>) -> Box<str> {
+    let word = word.as_ref().to_ascii_lowercase().replace('-', "_");
     let ours = match word.as_str() {
         "embeddings" => "embedding",
         "chat" | "text" | "text_generation" => "completion",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fleet::{NodeId, Observation, listing};
+use crate::fleet::{self, NodeId, Observation, listing};
 use crate::profile::Listing;
 
 use super::Gateway;
@@ -32,7 +32,7 @@ impl Gateway {
         let list = self
             .get(node, &access, &config.model_path, whole_list)
             .await?;
-        let (models, version) = match config.profile.listing {
+        let (mut models, version) = match config.profile.listing {
             Listing::Ollama => {
                 let short = limits(time, VERSION_BYTES_MAX);
                 let version = self.get(node, &access, "/api/version", short).await;
@@ -41,6 +41,7 @@ impl Gateway {
             }
             Listing::OpenAi | Listing::LmStudio => (listing::v1_models(&list)?, None),
         };
+        fleet::complete(&mut models, &config.profile);
         self.observe(node, Observation::Installed { models, version });
         Ok(())
     }

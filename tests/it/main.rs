@@ -26,6 +26,7 @@ mod slots;
 
 mod fairness;
 
+mod catalogue;
 mod death;
 
 mod admin;

@@ -143,6 +143,35 @@ fn a_capability_has_many_words() {
 }
 
 #[test]
+fn the_type_of_the_node_knows_more_by_name() {
+    let profile = crate::config::profiles::builtin();
+    let profile = profile.find("ollama").unwrap();
+    let body = br#"{"models":[{"name":"my-llava"},{"name":"bakllava","capabilities":["completion"]},
+        {"name":"super-embedder"},{"name":"starcoder-32k","details":{"context_length":7}},{"name":"plain-32k"}]}"#;
+    let mut models = crate::fleet::listing::tags(body).unwrap();
+    complete(&mut models, profile);
+    let told: Vec<String> = models
+        .iter()
+        .map(|model| {
+            format!(
+                "{} {} {:?}",
+                model.about.kind.as_str(),
+                model.about.capabilities.join("+"),
+                model.about.context_max
+            )
+        })
+        .collect();
+    let expected = [
+        "vlm completion+vision None",
+        "llm completion None",
+        "embeddings embedding None",
+        "llm completion+code Some(7)",
+        "llm completion Some(32768)",
+    ];
+    assert_eq!(told, expected);
+}
+
+#[test]
 fn quantisations_have_one_spelling() {
     for (word, normal) in [
         ("Q4_K_M", "q4km"),
