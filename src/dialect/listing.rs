@@ -3,8 +3,8 @@
 use super::{Call, Dialect, Mount, Operation};
 use crate::error::Fault;
 
-/// The longest value of the query that is looked at, bytes.
-const VALUE_BYTES_MAX: usize = 256;
+/// The longest value of the query that is looked at, characters.
+const VALUE_CHARS_MAX: usize = 256;
 
 /// The shape of a listing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -94,9 +94,9 @@ fn word(word: &str) -> Option<Format> {
 pub fn wanted(pairs: impl Iterator<Item = (String, String)>) -> Result<(Format, Filter), Fault> {
     let mut format = Format::Unified;
     let mut filter = Filter::default();
-    for (name, mut value) in pairs {
+    for (name, value) in pairs {
         // A longer one fits nothing either.
-        value.truncate(value.floor_char_boundary(VALUE_BYTES_MAX));
+        let value: String = value.chars().take(VALUE_CHARS_MAX).collect();
         match name.as_str() {
             _ if value.is_empty() => (),
             "format" => format = word(&value).ok_or_else(|| unknown_format(&value))?,
@@ -106,11 +106,8 @@ pub fn wanted(pairs: impl Iterator<Item = (String, String)>) -> Result<(Format, 
             "capability" => filter.capability = Some(value),
             "available" => filter.available = Some(yes_or_no("available", &value)?),
             // Everything is listed unless it is asked otherwise; a listing must not shrink because nodes are down.
-            "include_unavailable" => {
-                if !yes_or_no("include_unavailable", &value)? {
-                    filter.available = Some(true);
-                }
-            }
+            "include_unavailable" if yes_or_no("include_unavailable", &value)? => (),
+            "include_unavailable" => filter.available = Some(true),
             _ => (),
         }
     }
@@ -193,7 +190,7 @@ mod tests {
         );
         assert_eq!(format, Format::OpenAi);
         assert_eq!(read("available=maybe").unwrap_err().status(), 400);
-        let (_, long) = read(&format!("family={}é", "a".repeat(VALUE_BYTES_MAX - 1))).unwrap();
-        assert_eq!(long.family.unwrap().len(), VALUE_BYTES_MAX - 1);
+        let (_, long) = read(&format!("family={}", "é".repeat(VALUE_CHARS_MAX + 1))).unwrap();
+        assert_eq!(long.family.unwrap().chars().count(), VALUE_CHARS_MAX);
     }
 }

@@ -229,6 +229,4 @@ fn urls(nodes: impl Iterator<Item = usize>) -> String {
 }
 
 #[cfg(test)]
-mod mixed;
-#[cfg(test)]
 mod tests;

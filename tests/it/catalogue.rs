@@ -80,88 +80,91 @@ const ALL: &[&str] = &[
     "phi-4-Q4_K_M.gguf",
 ];
 
+/// Path, name of the list, the field that names a model, and the names in order.
+const LISTINGS: &[(&str, &str, &str, &[&str])] = &[
+    ("/api/tags", "models", "name", ALL),
+    ("/api/tags", "models", "model", ALL),
+    ("/ollama/api/tags", "models", "name", ALL),
+    ("/v1/models", "data", "id", ALL),
+    ("/openai/v1/models", "data", "id", ALL),
+    ("/olla/proxy/v1/models", "data", "id", ALL),
+    ("/olla/models?format=openai", "data", "id", ALL),
+    ("/olla/models?format=ollama", "models", "name", ALL),
+    ("/olla/models?format=lmstudio&colour=red", "data", "id", ALL),
+    (
+        "/vllm/v1/models",
+        "data",
+        "id",
+        &["Helper", "Qwen/Qwen3-8B"],
+    ),
+    (
+        "/olla/vllm/v1/models",
+        "data",
+        "root",
+        &["Qwen/Qwen3-8B", "Qwen/Qwen3-8B"],
+    ),
+    ("/llamacpp/v1/models", "data", "id", &["phi-4-Q4_K_M.gguf"]),
+    (
+        "/lmstudio/api/v0/models",
+        "data",
+        "id",
+        &["cold-one", "gemma-3-12b"],
+    ),
+    (
+        "/lmstudio/api/v0/models",
+        "data",
+        "state",
+        &["loaded", "not-loaded"],
+    ),
+    (
+        "/olla/lmstudio/api/v1/models",
+        "models",
+        "key",
+        &["cold-one", "gemma-3-12b"],
+    ),
+    ("/sglang/v1/models", "data", "id", &[]),
+    (
+        "/olla/ollama/api/tags",
+        "models",
+        "name",
+        &[
+            "Helper",
+            "far.llama3.2:3b",
+            "llama3.2:3b",
+            "nomic-embed-text:latest",
+        ],
+    ),
+    (
+        "/olla/models?family=llama&format=openai",
+        "data",
+        "id",
+        &["far.llama3.2:3b", "llama3.2:3b"],
+    ),
+    (
+        "/olla/models?endpoint=gpu-4&format=openai",
+        "data",
+        "id",
+        &["phi-4-Q4_K_M.gguf"],
+    ),
+    (
+        "/olla/models?type=embeddings&format=ollama",
+        "models",
+        "name",
+        &["nomic-embed-text:latest"],
+    ),
+    (
+        "/olla/models?available=false&format=openai",
+        "data",
+        "id",
+        &[],
+    ),
+];
+
 #[tokio::test]
 async fn every_listing_tells_the_same_models_in_its_own_shape() {
     let herd = herd_of(mixed(), RULES).await;
-    for (path, list, field, expected) in [
-        ("/api/tags", "models", "name", ALL),
-        ("/api/tags", "models", "model", ALL),
-        ("/ollama/api/tags", "models", "name", ALL),
-        ("/v1/models", "data", "id", ALL),
-        ("/openai/v1/models", "data", "id", ALL),
-        ("/olla/proxy/v1/models", "data", "id", ALL),
-        ("/olla/models?format=openai", "data", "id", ALL),
-        ("/olla/models?format=ollama", "models", "name", ALL),
-        ("/olla/models?format=lmstudio&colour=red", "data", "id", ALL),
-        (
-            "/vllm/v1/models",
-            "data",
-            "id",
-            &["Helper", "Qwen/Qwen3-8B"],
-        ),
-        (
-            "/olla/vllm/v1/models",
-            "data",
-            "root",
-            &["Qwen/Qwen3-8B", "Qwen/Qwen3-8B"],
-        ),
-        ("/llamacpp/v1/models", "data", "id", &["phi-4-Q4_K_M.gguf"]),
-        (
-            "/lmstudio/api/v0/models",
-            "data",
-            "id",
-            &["cold-one", "gemma-3-12b"],
-        ),
-        (
-            "/lmstudio/api/v0/models",
-            "data",
-            "state",
-            &["loaded", "not-loaded"],
-        ),
-        (
-            "/olla/lmstudio/api/v1/models",
-            "models",
-            "key",
-            &["cold-one", "gemma-3-12b"],
-        ),
-        ("/sglang/v1/models", "data", "id", &[]),
-        (
-            "/olla/ollama/api/tags",
-            "models",
-            "name",
-            &[
-                "Helper",
-                "far.llama3.2:3b",
-                "llama3.2:3b",
-                "nomic-embed-text:latest",
-            ],
-        ),
-        (
-            "/olla/models?family=llama&format=openai",
-            "data",
-            "id",
-            &["far.llama3.2:3b", "llama3.2:3b"],
-        ),
-        (
-            "/olla/models?endpoint=gpu-4&format=openai",
-            "data",
-            "id",
-            &["phi-4-Q4_K_M.gguf"],
-        ),
-        (
-            "/olla/models?type=embeddings&format=ollama",
-            "models",
-            "name",
-            &["nomic-embed-text:latest"],
-        ),
-        (
-            "/olla/models?available=false&format=openai",
-            "data",
-            "id",
-            &[],
-        ),
-    ] {
-        assert_eq!(names(&herd, path, list, field).await, expected, "{path}");
+    for (path, list, field, expected) in LISTINGS {
+        assert_eq!(names(&herd, path, list, field).await, *expected, "{path}");
     }
     let anthropic = herd.get("/anthropic/v1/models").await.is(200).json();
     assert_eq!(anthropic["has_more"], false);

@@ -86,7 +86,7 @@ impl<'a> Line<'a> {
         let is_of_type = |wanted: &String| {
             let words = |node: &Node| {
                 let profile = &node.config.profile;
-                *wanted == *profile.name || profile.prefixes.iter().any(|word| *word == *wanted)
+                *wanted == *profile.name || profile.prefixes.contains(wanted)
             };
             wanted.eq_ignore_ascii_case(about.kind.as_str()) || nodes().any(words)
         };

@@ -1,5 +1,8 @@
 //! Two recorded Ollama servers and a vLLM listing merged, compared as text. `UPDATE=1` rewrites the expected files.
 
+mod laws;
+mod mixed;
+
 use std::time::Instant;
 
 use super::*;
@@ -8,7 +11,7 @@ use crate::fleet::{Fleet, NodeId, Observation, listing};
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/catalogue");
 
-pub(super) fn golden(file: &str) -> Vec<u8> {
+fn golden(file: &str) -> Vec<u8> {
     std::fs::read(format!("{FOLDER}/{file}")).unwrap()
 }
 
@@ -43,7 +46,7 @@ fn tags_of(view: &Snapshot) -> Bytes {
     view.listing(&Scope::ALL, Format::Ollama)
 }
 
-pub(super) fn moment() -> Moment {
+fn moment() -> Moment {
     Moment {
         now: Instant::now(),
         unix_s: 1_795_300_000,
@@ -55,7 +58,7 @@ fn item(view: &Snapshot, asked: &str) -> Option<Bytes> {
 }
 
 /// Compares with the expected file, in which each entry stands on a line of its own.
-pub(super) fn check(file: &str, actual: &[u8]) {
+fn check(file: &str, actual: &[u8]) {
     let actual = std::str::from_utf8(actual).unwrap();
     serde_json::from_str::<serde::de::IgnoredAny>(actual).unwrap();
     let actual = actual.replace("},{\"", "},\n{\"") + "\n";
