@@ -37,6 +37,13 @@ enum Command {
         /// The file; default: as for `serve`.
         file: Option<PathBuf>,
     },
+    /// Print the JSON Schema of the configuration file, for editors and checks.
+    Schema,
+    /// Turn a configuration of Olla's into one of ours, on standard output; what cannot be said goes to standard error.
+    ImportOlla {
+        /// Olla's file.
+        file: PathBuf,
+    },
     /// Three simulated nodes and a gateway in one process, nothing else needed.
     Demo(DemoArgs),
     /// One simulated node, for trying things out.
@@ -87,6 +94,8 @@ fn main() -> ExitCode {
         Command::Serve => serve(cli.config),
         Command::Check { file } => load(file.or(cli.config).as_deref())
             .and_then(|reading| print(&config::describe(&reading.config))),
+        Command::Schema => print(&config::schema()),
+        Command::ImportOlla { file } => import_olla(&file),
         Command::Demo(args) => run_demo(&args),
         Command::DemoNode(args) => run_demo_node(&args),
     };
@@ -143,6 +152,16 @@ fn understand(file: Option<(&str, &str)>) -> Result<Reading, String> {
         config,
         files: files.into_inner(),
     })
+}
+
+fn import_olla(file: &Path) -> Result<(), String> {
+    let name = file.display().to_string();
+    let text = std::fs::read_to_string(file).map_err(|error| format!("{name}: {error}"))?;
+    let imported = config::import_olla(&name, &text).map_err(|error| error.to_string())?;
+    for note in &imported.notes {
+        let _ = writeln!(std::io::stderr(), "{name}: {note}");
+    }
+    print(&imported.yaml)
 }
 
 fn list_dir(path: &str) -> Result<Vec<String>, String> {

@@ -1,6 +1,5 @@
 //! From what was written to what it means: every key, every default and every cross-check.
 
-use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,6 +10,7 @@ use super::problem::{ConfigError, Place, Problem};
 use super::raw;
 use super::reading::Reading;
 use super::registry;
+use super::schema::{Form, Known};
 use super::section::Section;
 use super::text::{Wrong, number};
 use super::{
@@ -31,10 +31,9 @@ pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
     load_with_keys(sources).map(|(config, _)| config)
 }
 
-/// As `load`, and the paths of all keys of this version.
-pub(super) fn load_with_keys(sources: &Sources) -> Result<(Config, BTreeSet<String>), ConfigError> {
-    let text = sources.file.map_or("", |(_, text)| text);
-    let tree = raw::parse(text).map_err(|problem| {
+/// As `load`, and all keys of this version.
+pub(super) fn load_with_keys(sources: &Sources) -> Result<(Config, Known), ConfigError> {
+    let read = read(sources).map_err(|problem| {
         // An overlong file is refused before its lines are counted for an excerpt.
         let shown = sources.file.map(|(name, text)| {
             (
@@ -48,17 +47,40 @@ pub(super) fn load_with_keys(sources: &Sources) -> Result<(Config, BTreeSet<Stri
         });
         ConfigError::new(shown, vec![problem])
     })?;
-    let reading = Reading::new(sources);
-    let config = config(Section::new(&reading, "", Some(&tree)));
-    let mut errors = reading.take_elsewhere();
-    let (problems, known) = reading.finish();
-    if !problems.is_empty() {
-        errors.insert(0, ConfigError::new(sources.file, problems));
+    let (mut errors, known) = (read.elsewhere, read.known);
+    if !read.problems.is_empty() {
+        errors.insert(0, ConfigError::new(sources.file, read.problems));
     }
     match errors.is_empty() {
-        true => Ok((config, known)),
+        true => Ok((read.config, known)),
         false => Err(ConfigError::all(errors)),
     }
+}
+
+/// A file as far as it can be understood.
+pub(super) struct Read {
+    pub(super) config: Config,
+    /// All keys of this version.
+    pub(super) known: Known,
+    /// Every mistake in the file.
+    pub(super) problems: Vec<Problem>,
+    /// What is wrong with other files that it names.
+    pub(super) elsewhere: Vec<ConfigError>,
+}
+
+/// Reads a file. Fails with the one mistake that keeps it from being YAML.
+pub(super) fn read(sources: &Sources) -> Result<Read, Problem> {
+    let tree = raw::parse(sources.file.map_or("", |(_, text)| text))?;
+    let reading = Reading::new(sources);
+    let config = config(Section::new(&reading, "", Some(&tree)));
+    let elsewhere = reading.take_elsewhere();
+    let (problems, known) = reading.finish();
+    Ok(Read {
+        config,
+        known,
+        problems,
+        elsewhere,
+    })
 }
 
 fn config(mut root: Section) -> Config {
@@ -224,6 +246,8 @@ fn proxy(mut s: Section) -> Proxy {
 }
 
 fn retry(mut s: Section) -> Retry {
+    let status = Form::Number(502, 400..=599, None);
+    s.learn("on_status", Form::List(Box::new(status)));
     let on_status = match s.scalars("on_status") {
         None => vec![502, 503, 504, 429],
         Some(statuses) => statuses
@@ -246,6 +270,7 @@ fn retry(mut s: Section) -> Retry {
 
 /// A gateway that asks for no key must not listen where strangers are, unless that is said aloud.
 fn open_to_all(mut auth: Section, server: &Server, host: Place) {
+    auth.learn("mode", Form::word("none", ["none"]));
     auth.parse("mode", (), |text| match text {
         "none" => Ok(()),
         "keys" | "jwt" | "keys+jwt" => Err(Wrong::new(

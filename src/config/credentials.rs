@@ -4,6 +4,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::problem::{Place, Problem};
 use super::raw::{Tree, Value};
+use super::schema::Form;
 use super::section::{Section, Set};
 use super::text::{Wrong, word};
 use super::{ClientCertificate, NodeAuth, NodeTls, Secret};
@@ -25,6 +26,7 @@ const OWN_HEADERS: &[&str] = &[
 
 pub(super) fn headers(s: &mut Section) -> Vec<(String, Secret<String>)> {
     // The names are free, so what stands below `headers` is no key of ours.
+    s.learn("headers", Form::Free(Box::new(Form::Text)));
     let tree: Option<&Tree> = s.tree("headers");
     let section = Section::new(s.reading, &s.path_of("headers"), tree);
     let mut out = Vec::new();
@@ -96,6 +98,14 @@ const AUTH_TYPES: &[(&str, AuthType)] = &[
     ("basic", AuthType::Basic),
 ];
 const AUTH_TYPES_LATER: &[&str] = &["session", "oauth2", "azure_ad", "openwebui"];
+
+/// Tells the words of `type`, which must be done before anybody reads it.
+pub(super) fn learn_type(s: &Section) {
+    s.learn(
+        "type",
+        Form::word("none", AUTH_TYPES.iter().map(|(word, _)| *word)),
+    );
+}
 
 pub(super) fn auth(mut s: Section, default_header: Option<&str>) -> NodeAuth {
     let kind = s.parse("type", AuthType::None, |text| {
@@ -175,7 +185,9 @@ fn secret(
             return None;
         }
         (None, None) => {
-            if needed {
+            // A value that could not be expanded has been told already.
+            let told = s.is_written(key) || s.is_written(key_of_file);
+            if needed && !told {
                 report(
                     place,
                     format!("this `auth.type` needs `{key}`"),
@@ -250,8 +262,13 @@ pub(super) fn tls(mut s: Section, uses_tls: bool) -> NodeTls {
         || tls.client.is_some();
     if !uses_tls && set {
         s.reading.report(
-            Problem::new(s.place, "`tls` is set and the URL begins with `http://`")
-                .hint("write `https://`, or remove `tls`"),
+            Problem::new(
+                s.place,
+                "`tls` is set and the node is not spoken to over TLS",
+            )
+            .hint(
+                "begin the URL with `https://` (a DNS name takes `scheme: https`), or remove `tls`",
+            ),
         );
     }
     s.close();
@@ -270,6 +287,8 @@ fn client(s: &mut Section) -> Option<ClientCertificate> {
                 key_pem: Secret::new(key_pem?),
             })
         }
+        // What could not be expanded has been told already.
+        _ if s.is_written("cert") && s.is_written("key") => None,
         (Some(one), None) | (None, Some(one)) => {
             let message = "a client certificate needs both `tls.cert` and `tls.key`";
             let hint = "name the PEM file of the certificate and that of its private key";

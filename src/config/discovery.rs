@@ -4,11 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use super::problem::{Place, Problem};
+use super::schema::Form;
 use super::section::Section;
 use super::text::Wrong;
 use super::{HealthConfig, ModelDiscovery, NodeConfig, NodeUrl, node};
 use crate::profile::Profiles;
 
+/// The path of an item of `dns`.
+const SOURCE: &str = "discovery.dns[]";
 const SOURCES_MAX: usize = 64;
 /// RFC 1035, section 2.3.4, as a name is written.
 const NAME_BYTES_MAX: usize = 253;
@@ -70,6 +73,7 @@ pub(super) struct Discovery {
 
 /// Reads `discovery`, and the top level's `endpoints`, which is short for `discovery.static.endpoints`.
 pub(super) fn discovery(root: &mut Section, profiles: &Profiles) -> Discovery {
+    root.learn("endpoints", Form::Items(node::ENDPOINT));
     let short = root.list("endpoints");
     let mut s = root.section("discovery");
     let kind = s.word("type", Kind::Static, KINDS);
@@ -96,13 +100,10 @@ pub(super) fn discovery(root: &mut Section, profiles: &Profiles) -> Discovery {
 
 fn sources(s: &mut Section, kind: Kind, profiles: &Profiles) -> Vec<DnsSource> {
     let at = s.place_of("type");
+    s.learn("dns", Form::Items(SOURCE));
     let Some((items, place)) = s.list("dns") else {
         // Reading an absent item makes the keys known, for hints and the documentation's test.
-        source(
-            Section::new(s.reading, "discovery.dns[]", None),
-            profiles,
-            true,
-        );
+        source(Section::new(s.reading, SOURCE, None), profiles, true);
         if kind != Kind::Static {
             missing(s, at);
         }
@@ -122,7 +123,7 @@ fn sources(s: &mut Section, kind: Kind, profiles: &Profiles) -> Vec<DnsSource> {
     }
     let mut out: Vec<DnsSource> = Vec::new();
     for item in items.iter().take(SOURCES_MAX) {
-        let section = Section::new(s.reading, "discovery.dns[]", Some(item));
+        let section = Section::new(s.reading, SOURCE, Some(item));
         let Some(found) = source(section, profiles, false) else {
             continue;
         };
@@ -147,13 +148,15 @@ fn missing(s: &Section, place: Place) {
 
 /// One DNS name; none without a legal name. `absent` reads only to learn the keys.
 fn source(mut s: Section, profiles: &Profiles, absent: bool) -> Option<DnsSource> {
+    s.need("name");
     let written = s.text("name");
-    if written.is_none() && !absent {
+    if !s.is_written("name") && !absent {
         let hint = "write one, such as `name: ollama.default.svc.cluster.local`";
         let message = "an item of `discovery.dns` has no `name`";
         s.reading.report(Problem::new(s.place, message).hint(hint));
     }
     let name = written.and_then(|set| s.judge(&set, None, |text| dns_name(text).map(Some)));
+    s.learn("port", Form::Number(OLLAMA_PORT.into(), 1..=65_535, None));
     let port = s.parse("port", OLLAMA_PORT, node_port);
     let interval = s.duration("interval", Duration::from_secs(5));
     let server = s.parse("server", None, |text| dns_server(text).map(Some));
@@ -168,7 +171,9 @@ fn source(mut s: Section, profiles: &Profiles, absent: bool) -> Option<DnsSource
     s.close();
     let (name, mut template) = (name?, template?);
     if tls {
-        template.tls.server_name.get_or_insert_with(|| name.clone());
+        // No certificate carries the dot that ends a full name.
+        let bare = name.strip_suffix('.').unwrap_or(&name);
+        template.tls.server_name.get_or_insert(bare.to_owned());
     }
     Some(DnsSource {
         name,

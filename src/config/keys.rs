@@ -1,9 +1,10 @@
 //! Names of keys: environment variables, keys of later versions, Olla's keys that have another name here, and the nearest known key.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::ENV_PREFIX;
 use super::problem::{Place, Problem};
+use super::schema::Form;
 use super::text::nearest;
 
 /// Keys of the design that this version does not have. A path stands for everything below it.
@@ -180,25 +181,40 @@ pub(super) fn is_service_link(name: &str, value: &str) -> bool {
     service || numbered || (address && padded.ends_with("_PORT_"))
 }
 
+/// What to do about a key of Olla's that is not one of ours, as a sentence that begins with `use` or `remove it`.
+pub(super) fn olla(path: &str) -> Option<&'static str> {
+    let found = OLLA.iter().find(|(olla, _)| *olla == path);
+    found.map(|(_, advice)| *advice)
+}
+
+/// Whether a key belongs to the design and not to this version.
+pub(super) fn is_later(path: &str) -> bool {
+    covers(LATER.iter().copied(), path).is_some()
+}
+
 /// What to say about a key nobody reads.
-pub(super) fn unknown(path: &str, place: Place, known: &BTreeSet<String>) -> Problem {
+pub(super) fn unknown(path: &str, place: Place, known: &BTreeMap<String, Form>) -> Problem {
     let shown = path.replace("[]", "");
-    if covers(LATER.iter().copied(), path).is_some() {
+    if is_later(path) {
         return Problem::new(place, format!("`{shown}` is not in this version yet"))
             .hint("remove it for now; docs/configuration.md lists the keys of this version");
     }
-    if let Some((_, advice)) = OLLA.iter().find(|(olla, _)| *olla == path) {
+    if let Some(advice) = olla(path) {
         return Problem::new(
             place,
             format!("`{shown}` is a key of Olla that does nothing here"),
         )
-        .hint(*advice);
+        .hint(advice);
     }
     unlisted(path, place, known)
 }
 
 /// What to say about a key of a profile that nobody reads.
-pub(super) fn unknown_in_profile(path: &str, place: Place, known: &BTreeSet<String>) -> Problem {
+pub(super) fn unknown_in_profile(
+    path: &str,
+    place: Place,
+    known: &BTreeMap<String, Form>,
+) -> Problem {
     match PROFILE.iter().find(|(olla, _)| *olla == path) {
         Some((_, advice)) => Problem::new(
             place,
@@ -209,7 +225,7 @@ pub(super) fn unknown_in_profile(path: &str, place: Place, known: &BTreeSet<Stri
     }
 }
 
-fn unlisted(path: &str, place: Place, known: &BTreeSet<String>) -> Problem {
+fn unlisted(path: &str, place: Place, known: &BTreeMap<String, Form>) -> Problem {
     let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
     let message = if section.is_empty() {
         format!("unknown key `{key}`")
@@ -221,7 +237,7 @@ fn unlisted(path: &str, place: Place, known: &BTreeSet<String>) -> Problem {
         let (section, key) = path.rsplit_once('.').unwrap_or(("", path));
         (section.to_owned(), key.to_owned())
     };
-    let pairs: Vec<(String, String)> = known.iter().map(|path| split(path)).collect();
+    let pairs: Vec<(String, String)> = known.keys().map(|path| split(path)).collect();
     let siblings: Vec<&str> = pairs
         .iter()
         .filter(|(of, _)| of == section)

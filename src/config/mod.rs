@@ -4,9 +4,11 @@
 //! Pure: the file's text, the environment and the reading of key files come in through `Sources`.
 
 mod check;
+mod comments;
 mod credentials;
 mod describe;
 mod discovery;
+mod import;
 mod keys;
 mod management;
 mod node;
@@ -16,6 +18,8 @@ pub mod profiles;
 mod raw;
 mod reading;
 mod registry;
+mod schema;
+mod seat;
 mod section;
 #[cfg(test)]
 mod tests;
@@ -30,9 +34,11 @@ use std::time::Duration;
 pub use check::load;
 pub use describe::describe;
 pub use discovery::DnsSource;
+pub use import::{Imported, import_olla};
 pub use management::{DefaultTarget, Management};
 pub use problem::ConfigError;
 pub use registry::{Alias, Fallback, Registry, Strategy};
+pub use schema::schema;
 
 use crate::glob::Filter;
 use crate::profile::{Profile, Profiles};

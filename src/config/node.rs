@@ -3,20 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::credentials::{auth, headers, tls};
+use super::credentials::{auth, headers, learn_type, tls};
 use super::discovery::Kind;
 use super::problem::{Place, Problem};
 use super::raw::{Tree, Value};
+use super::schema::Form;
+use super::seat::{Seat, hard_limit, priority_of, seat};
 use super::section::Section;
 use super::text::{Wrong, number};
 use super::{Connection, NodeAuth, NodeConfig, NodeUrl, offer, url};
 use crate::profile::{Profile, Profiles};
 
 /// The path of an item of the list, long or short.
-const ENDPOINT: &str = "discovery.static.endpoints[]";
-const NODES_MAX: usize = 1000;
-/// Of an endpoint that has none, and whose type says none.
-const PRIORITY: u32 = 100;
+pub(super) const ENDPOINT: &str = "discovery.static.endpoints[]";
+pub(super) const NODES_MAX: usize = 1000;
 pub(super) const PRIORITY_MAX: u32 = 1_000_000;
 const NAME_BYTES_MAX: usize = 128;
 const CHECK_INTERVAL: Duration = Duration::from_secs(5);
@@ -75,6 +75,7 @@ pub(super) fn nodes<'t>(
 }
 
 fn one_of<'t>(fixed: &mut Section<'_, 't>, short: Listed<'t>) -> Listed<'t> {
+    fixed.learn("endpoints", Form::Items(ENDPOINT));
     let long = fixed.list("endpoints");
     if let (Some(_), Some((_, place))) = (&long, &short) {
         let message = "`endpoints` and `discovery.static.endpoints` are both set";
@@ -149,46 +150,14 @@ fn plain(fixed: &Section, url: NodeUrl, profiles: &Profiles) -> Option<NodeConfi
     template(&mut nothing, url, true, profiles)
 }
 
-fn priority_of(profile: &Profile) -> u32 {
-    profile.characteristics.priority.unwrap_or(PRIORITY)
-}
-
-/// What `slots: auto` is where the operator limited the type.
-fn hard_limit(profile: &Profile) -> Option<u32> {
-    let limit = profile.characteristics.max_concurrent;
-    limit.filter(|limit| limit.hard).map(|limit| limit.requests)
-}
-
-/// A node's URL without the part that its type's paths have themselves, and its type with that part preferred.
-struct Seat {
-    profile: Arc<Profile>,
-    url: NodeUrl,
-    /// What was cut off: paths that the operator writes are meant behind it.
-    extra: String,
-}
-
-fn seat(profile: &Arc<Profile>, mut url: NodeUrl) -> Seat {
-    let (root, extra) = profile.split_base(&url.base_path);
-    let (root, extra) = (root.to_owned(), extra.to_owned());
-    let profile = match extra.is_empty() {
-        true => profile.clone(),
-        false => Arc::new(profile.preferring(&extra)),
-    };
-    url.base_path = root;
-    Seat {
-        profile,
-        url,
-        extra,
-    }
-}
-
 /// One node; none when it is disabled or has no URL to send to. `absent` reads only to learn the keys.
 fn node(mut s: Section, profiles: &Profiles, absent: bool) -> Option<NodeConfig> {
+    s.need("url");
     let written = s.text("url");
     let url = written
         .as_ref()
         .and_then(|set| s.judge(set, None, |text| url::parse(text).map(Some)));
-    if written.is_none() && !absent {
+    if !s.is_written("url") && !absent {
         s.reading.report(
             Problem::new(s.place, "an endpoint has no `url`")
                 .hint("write one, such as `url: http://gpu-1:11434`"),
@@ -229,6 +198,7 @@ pub(super) fn template(
     let written = s.parse("type", ollama, |text| node_type(text, profiles));
     let (check_interval, check_timeout) = check_times(s);
     let priority = s.number("priority", priority_of(&written), 0..=PRIORITY_MAX);
+    s.learn("slots", Form::Number(1, 1..=10_000, Some("auto")));
     let slots = s.parse("slots", None, slots);
     // An absent item is read for its keys only and asks for nothing.
     let is_absent = url.host.is_empty();
@@ -266,32 +236,6 @@ pub(super) fn template(
     })
 }
 
-impl NodeConfig {
-    /// The same node, now that its type is known. What the operator wrote stays.
-    #[must_use]
-    pub fn of_type(&self, found: &Arc<Profile>) -> NodeConfig {
-        let Seat {
-            profile,
-            url,
-            extra,
-        } = seat(found, self.url.clone());
-        let before = self.profile.api();
-        let path = |written: &str, usual: &str, own: &str| match written == usual {
-            true => own.to_owned(),
-            false => format!("{extra}{written}"),
-        };
-        let api = profile.api();
-        NodeConfig {
-            url,
-            slots: self.slots.or_else(|| hard_limit(&profile)),
-            health_path: path(&self.health_path, &before.health_path, &api.health_path),
-            model_path: path(&self.model_path, &before.model_path, &api.model_path),
-            profile: profile.clone(),
-            ..self.clone()
-        }
-    }
-}
-
 const CONNECTIONS: &[(&str, Connection)] = &[
     ("local", Connection::Local),
     ("external", Connection::External),
@@ -311,6 +255,7 @@ impl Connection {
 fn credentials(s: &mut Section, profile: &Profile, is_absent: bool) -> NodeAuth {
     let rules = &profile.characteristics;
     let mut written = s.section("auth");
+    learn_type(&written);
     let (kind, place) = (written.text("type"), written.place_of("type"));
     let kind = kind.map_or_else(|| "none".to_owned(), |set| set.text);
     let allowed = rules.auth_types.as_deref().unwrap_or_default();

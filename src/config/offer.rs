@@ -3,6 +3,7 @@
 use super::problem::Problem;
 use super::raw::Value;
 use super::registry::model_key;
+use super::schema::Form;
 use super::section::{Section, Set};
 use super::text::{Wrong, glob};
 use crate::glob::{Filter, Glob};
@@ -75,6 +76,7 @@ pub(super) fn prefix_id(s: &mut Section) -> Option<String> {
 
 /// Words, or Open WebUI's `{ name: word }`.
 pub(super) fn tags(s: &mut Section) -> Vec<String> {
+    s.learn("tags", Form::List(Box::new(Form::Named)));
     let Some((items, _)) = s.list("tags") else {
         return Vec::new();
     };

@@ -6,13 +6,13 @@ mod extraction;
 mod patterns;
 mod resources;
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, LazyLock};
 
 use super::Sources;
 use super::problem::{ConfigError, Place, Problem};
 use super::raw::{self, Tree, Value};
 use super::reading::Reading;
+use super::schema::Known;
 use super::section::{Section, Set};
 use super::text::Wrong;
 use crate::profile::{About, Api, Profile, Profiles, RESERVED_MOUNTS};
@@ -195,7 +195,7 @@ pub(super) fn read_with_keys(
     env: &dyn Fn(&str) -> Option<String>,
     known: &[Arc<Profile>],
     author: Author,
-) -> Result<(Profile, BTreeSet<String>), ConfigError> {
+) -> Result<(Profile, Known), ConfigError> {
     let tree = raw::parse(file.1).map_err(|problem| {
         let shown = match raw::FILE_BYTES_MAX < file.1.len() {
             true => (file.0, ""),

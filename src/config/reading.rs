@@ -1,10 +1,12 @@
 //! What all sections of one reading share: where values come from, which keys and variables are known, what is wrong.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::keys;
 use super::problem::{ConfigError, Place, Problem};
+use super::raw::Entry;
+use super::schema::{Form, Known};
 use super::text::{self, Wrong};
 use super::{ENV_PREFIX, Sources};
 
@@ -12,8 +14,8 @@ use super::{ENV_PREFIX, Sources};
 pub(super) struct Reading<'s> {
     pub(super) sources: &'s Sources<'s>,
     problems: RefCell<Vec<Problem>>,
-    /// Full paths of all keys read so far, such as `proxy.retry.max_attempts`.
-    known: RefCell<BTreeSet<String>>,
+    /// All keys read so far, and what their values may look like.
+    known: RefCell<Known>,
     /// Environment variables that mean something here.
     variables: RefCell<BTreeSet<String>>,
     /// Keys written that nobody read: judged at the end, when all known keys are known.
@@ -42,8 +44,13 @@ impl<'s> Reading<'s> {
         self.report(Problem::new(place, format!("{subject}: {}", wrong.message)).hint(wrong.hint));
     }
 
-    pub(super) fn make_known(&self, path: String) {
-        self.known.borrow_mut().insert(path);
+    /// Of several forms told for a key the first counts: the typed readers tell theirs before they read the text.
+    pub(super) fn make_known(&self, path: String, form: Form) {
+        self.known.borrow_mut().forms.entry(path).or_insert(form);
+    }
+
+    pub(super) fn make_needed(&self, path: String) {
+        self.known.borrow_mut().needed.insert(path);
     }
 
     pub(super) fn leave_unread(&self, path: String, place: Place) {
@@ -66,17 +73,21 @@ impl<'s> Reading<'s> {
     }
 
     /// All mistakes and all known keys of a profile. The environment has no say there.
-    pub(super) fn finish_profile(self) -> (Vec<Problem>, BTreeSet<String>) {
+    pub(super) fn finish_profile(self) -> (Vec<Problem>, Known) {
         for (path, place) in self.unread.take() {
-            self.report(keys::unknown_in_profile(&path, place, &self.known.borrow()));
+            self.report(keys::unknown_in_profile(
+                &path,
+                place,
+                &self.known.borrow().forms,
+            ));
         }
         (self.problems.into_inner(), self.known.into_inner())
     }
 
     /// All mistakes and all known keys, in order. Judges what nobody read.
-    pub(super) fn finish(self) -> (Vec<Problem>, BTreeSet<String>) {
+    pub(super) fn finish(self) -> (Vec<Problem>, Known) {
         for (path, place) in self.unread.take() {
-            let problem = keys::unknown(&path, place, &self.known.borrow());
+            let problem = keys::unknown(&path, place, &self.known.borrow().forms);
             self.report(problem);
         }
         for name in &self.sources.env_names {
@@ -87,6 +98,22 @@ impl<'s> Reading<'s> {
             }
         }
         (self.problems.into_inner(), self.known.into_inner())
+    }
+
+    /// Reports every key of a mapping that was written before in it.
+    pub(super) fn refuse_twice(&self, entries: &[Entry]) {
+        let mut first_of: BTreeMap<&str, Place> = BTreeMap::new();
+        for entry in entries {
+            let Some(first) = first_of.insert(&entry.key, entry.at) else {
+                continue;
+            };
+            let line = match first {
+                Place::At { line, .. } => format!(", first in line {line}"),
+                Place::Nowhere => String::new(),
+            };
+            let message = format!("`{}` is written twice{line}", entry.key);
+            self.report(Problem::new(entry.at, message).hint("remove one of the two"));
+        }
     }
 
     /// A scalar's text with its variables put in.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::problem::Problem;
 use super::raw::Value;
+use super::schema::Form;
 use super::section::{Section, Set};
 use super::text::Wrong;
 use crate::model::ModelKey;
@@ -120,6 +121,8 @@ pub(super) fn registry(mut s: Section) -> Registry {
 
 /// Reads `model_aliases`, whose keys are free.
 pub(super) fn aliases(root: &mut Section) -> Vec<Alias> {
+    let names = Form::List(Box::new(Form::Text));
+    root.learn("model_aliases", Form::Free(Box::new(names)));
     let tree = root.tree("model_aliases");
     let section = Section::new(root.reading, "model_aliases", tree);
     let entries = section.entries();

@@ -3,14 +3,16 @@
 //! Whoever reads a key thereby makes it known, so the list of keys, the names of the environment variables and the
 //! hints for mistyped keys cannot disagree with what is read.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+mod typed;
+
+use std::collections::BTreeSet;
 
 use super::keys;
 use super::problem::{Place, Problem};
 use super::raw::{Entry, Tree, Value};
 use super::reading::Reading;
-use super::text::{self, Wrong, number, word};
+use super::schema::Form;
+use super::text::Wrong;
 
 /// A text that was set, and where.
 #[derive(Debug, Clone)]
@@ -68,7 +70,7 @@ impl<'r, 't> Section<'r, 't> {
                 (&[], *at)
             }
         };
-        refuse_twice(reading, entries);
+        reading.refuse_twice(entries);
         let overridable = !path.contains("[]");
         Section {
             reading,
@@ -88,10 +90,21 @@ impl<'r, 't> Section<'r, 't> {
         }
     }
 
+    /// Tells what a key's value may look like, for the schema. To be called before the key is read; what is read as a
+    /// flag, a number and the like tells so itself.
+    pub(super) fn learn(&self, key: &str, form: Form) {
+        self.reading.make_known(self.path_of(key), form);
+    }
+
+    /// Tells that a key has no default.
+    pub(super) fn need(&self, key: &str) {
+        self.reading.make_needed(self.path_of(key));
+    }
+
     /// The value as written, none where the key is absent. Makes the key known.
     pub(super) fn tree(&mut self, key: &'static str) -> Option<&'t Tree> {
         self.read.insert(key);
-        self.reading.make_known(self.path_of(key));
+        self.learn(key, Form::Any);
         self.entries
             .iter()
             .find(|entry| entry.key == key)
@@ -99,6 +112,7 @@ impl<'r, 't> Section<'r, 't> {
     }
 
     pub(super) fn section(&mut self, key: &'static str) -> Section<'r, 't> {
+        self.learn(key, Form::Mapping);
         let tree = self.tree(key);
         let inner = Section::new(self.reading, &self.path_of(key), tree);
         Section {
@@ -142,6 +156,13 @@ impl<'r, 't> Section<'r, 't> {
             .map_or(self.place, |entry| entry.tree.at)
     }
 
+    /// Whether something stands behind a key, be it right or wrong.
+    pub(super) fn is_written(&self, key: &str) -> bool {
+        let empty = |tree: &Tree| matches!(&tree.value, Value::Scalar(text) if text.is_empty());
+        let written = |entry: &&Entry| entry.key == key && !empty(&entry.tree);
+        self.entries.iter().any(|entry| written(&entry))
+    }
+
     pub(super) fn entries(&self) -> &'t [Entry] {
         self.entries
     }
@@ -149,6 +170,7 @@ impl<'r, 't> Section<'r, 't> {
     /// A single value: the environment's word before the file's.
     pub(super) fn scalar(&mut self, key: &'static str) -> Option<Set> {
         let path = self.path_of(key);
+        self.learn(key, Form::Text);
         let tree = self.tree(key);
         if self.overridable {
             let name = keys::variable(&path);
@@ -222,100 +244,6 @@ impl<'r, 't> Section<'r, 't> {
         })
     }
 
-    /// A duration above zero.
-    pub(super) fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
-        self.parse(key, default, |text| match text::duration(text)? {
-            Duration::ZERO => Err(Wrong::new(
-                "0 would end everything at once, and no limit at all is not offered",
-                format!(
-                    "write a duration, or remove the key for the default of {}",
-                    text::spell_duration(default)
-                ),
-            )),
-            duration => Ok(duration),
-        })
-    }
-
-    /// A duration for which 0 means the default, since Olla's files write `0s` there.
-    pub(super) fn duration_or_zero(&mut self, key: &'static str, default: Duration) -> Duration {
-        self.parse(key, default, |text| match text::duration(text)? {
-            Duration::ZERO => Ok(default),
-            duration => Ok(duration),
-        })
-    }
-
-    pub(super) fn size(
-        &mut self,
-        key: &'static str,
-        default: usize,
-        range: std::ops::RangeInclusive<usize>,
-    ) -> usize {
-        self.parse(key, default, |text| {
-            let bytes = text::size(text)?;
-            if range.contains(&bytes) {
-                return Ok(bytes);
-            }
-            let (least, most) = (
-                text::spell_size(*range.start()),
-                text::spell_size(*range.end()),
-            );
-            Err(Wrong::new(
-                format!("`{text}` is out of range"),
-                format!("write a size from {least} to {most}"),
-            ))
-        })
-    }
-
-    pub(super) fn number(
-        &mut self,
-        key: &'static str,
-        default: u32,
-        range: std::ops::RangeInclusive<u32>,
-    ) -> u32 {
-        self.parse(key, default, |text| number(text, &range))
-    }
-
-    pub(super) fn count(
-        &mut self,
-        key: &'static str,
-        default: u32,
-        range: std::ops::RangeInclusive<u32>,
-    ) -> usize {
-        usize::try_from(self.number(key, default, range)).unwrap_or(usize::MAX)
-    }
-
-    pub(super) fn port(&mut self, key: &'static str, default: u16) -> u16 {
-        self.parse(key, default, |text| {
-            text.parse().map_err(|_| {
-                Wrong::new(
-                    format!("`{text}` is not a port"),
-                    "write a whole number from 0 to 65535; 0 takes a free one",
-                )
-            })
-        })
-    }
-
-    pub(super) fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        self.parse(key, default, |text| match text {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            _ => Err(Wrong::new(
-                format!("`{text}` is neither `true` nor `false`"),
-                "write `true` or `false`",
-            )),
-        })
-    }
-
-    /// One word of a table.
-    pub(super) fn word<T: Copy>(
-        &mut self,
-        key: &'static str,
-        default: T,
-        words: &[(&str, T)],
-    ) -> T {
-        self.parse(key, default, |text| word(text, words))
-    }
-
     /// A text; absent and empty are the same.
     pub(super) fn text(&mut self, key: &'static str) -> Option<Set> {
         self.scalar(key).filter(|set| !set.text.is_empty())
@@ -324,6 +252,7 @@ impl<'r, 't> Section<'r, 't> {
     /// The items of a list, with the list's place. Not overridable by environment.
     pub(super) fn list(&mut self, key: &'static str) -> Option<(&'t [Tree], Place)> {
         let path = self.path_of(key);
+        self.learn(key, Form::List(Box::new(Form::Any)));
         let tree = self.tree(key)?;
         match &tree.value {
             Value::List(items) => Some((items, tree.at)),
@@ -332,7 +261,11 @@ impl<'r, 't> Section<'r, 't> {
                 self.reading.report(
                     Problem::new(
                         tree.at,
-                        format!("`{path}` must be a list, and this is {}", other.noun()),
+                        format!(
+                            "`{}` must be a list, and this is {}",
+                            path.replace("[]", ""),
+                            other.noun()
+                        ),
                     )
                     .hint("write `[a, b]`, or one `- item` per line"),
                 );
@@ -343,6 +276,7 @@ impl<'r, 't> Section<'r, 't> {
 
     /// A list of single values.
     pub(super) fn scalars(&mut self, key: &'static str) -> Option<Vec<Set>> {
+        self.learn(key, Form::List(Box::new(Form::Text)));
         let (items, _) = self.list(key)?;
         Some(self.scalars_in(key, items))
     }
@@ -381,20 +315,5 @@ impl<'r, 't> Section<'r, 't> {
             self.reading
                 .leave_unread(self.path_of(&entry.key), entry.at);
         }
-    }
-}
-
-fn refuse_twice(reading: &Reading, entries: &[Entry]) {
-    let mut first_of: BTreeMap<&str, Place> = BTreeMap::new();
-    for entry in entries {
-        let Some(first) = first_of.insert(&entry.key, entry.at) else {
-            continue;
-        };
-        let line = match first {
-            Place::At { line, .. } => format!(", first in line {line}"),
-            Place::Nowhere => String::new(),
-        };
-        let message = format!("`{}` is written twice{line}", entry.key);
-        reading.report(Problem::new(entry.at, message).hint("remove one of the two"));
     }
 }

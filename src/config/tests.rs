@@ -8,8 +8,11 @@ use std::time::Duration;
 use super::*;
 
 mod files;
+mod fleet;
+mod import;
 mod profiles;
 mod properties;
+mod schema;
 
 /// Environment and key files of one case.
 #[derive(Default)]

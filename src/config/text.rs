@@ -208,8 +208,9 @@ fn reference(body: &str, lookup: impl Fn(&str) -> Option<String>) -> Result<Stri
     };
     let starts_well = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
     if !starts_well || !name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') {
+        // What stands there may be part of a secret, so the message does not show it.
         return Err(Wrong::new(
-            format!("`{name}` is not the name of a variable"),
+            "what stands in `${…}` is not the name of a variable",
             "write `${VAR}` or `${VAR:-default}`",
         ));
     }

@@ -162,17 +162,45 @@ async fn the_longest_drain_has_a_limit() {
     assert!(!stream.rest().await.1);
 }
 
+/// Exit code, standard output, standard error.
+fn run(args: &[&str]) -> (Option<i32>, String, String) {
+    let output = arriero().args(args).output().expect("arriero runs");
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
+    (
+        output.status.code(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn ollas_configuration_becomes_one_that_serves_and_the_schema_is_json() {
+    let (code, out, _) = run(&["schema"]);
+    let schema: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert!(code == Some(0) && schema["properties"]["server"].is_object());
+
+    let dir = std::env::temp_dir().join(format!("arriero-import-{}", std::process::id()));
+    std::fs::create_dir_all(&dir).expect("a folder");
+    let path = |name: &str| dir.join(name).to_str().expect("a path").to_owned();
+    let olla = "server: { read_timeout: 30s, port: 4711 }\nproxy: { engine: olla }\n";
+    std::fs::write(path("olla.yaml"), olla).expect("a file");
+    let (code, yaml, told) = run(&["import-olla", &path("olla.yaml")]);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(yaml.contains("# olla: `proxy.engine`"), "{yaml}");
+    assert!(
+        told.contains("olla.yaml: line 1: `server.read_timeout`"),
+        "{told}"
+    );
+    std::fs::write(path("arriero.yaml"), yaml).expect("a file");
+    let (code, out, err) = run(&["check", &path("arriero.yaml")]);
+    assert!(code == Some(0) && out.contains("4711"), "{out}{err}");
+    let (code, _, err) = run(&["import-olla", &path("none.yaml")]);
+    assert!(code == Some(1) && err.contains("none.yaml: "), "{err}");
+    std::fs::remove_dir_all(&dir).expect("removed");
+}
+
 #[test]
 fn version_help_and_mistakes_are_for_people() {
-    let run = |args: &[&str]| {
-        let output = arriero().args(args).output().expect("arriero runs");
-        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
-        (
-            output.status.code(),
-            text(output.stdout),
-            text(output.stderr),
-        )
-    };
     let (code, out, _) = run(&["--version"]);
     assert_eq!(
         (code, out.as_str()),
@@ -184,7 +212,7 @@ fn version_help_and_mistakes_are_for_people() {
     let (code, out, _) = run(&["--help"]);
     assert!(
         code == Some(0)
-            && ["serve", "check", "demo"]
+            && ["serve", "check", "schema", "import-olla", "demo"]
                 .iter()
                 .all(|word| out.contains(word)),
         "{out}"

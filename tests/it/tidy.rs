@@ -8,7 +8,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("model", &["error"]),
     ("glob", &[]),
-    ("profile", &["error", "dialect"]),
+    ("profile", &["error", "glob", "dialect"]),
     ("config", &["error", "model", "glob", "profile"]),
     ("dialect", &["error", "model", "profile"]),
     ("discovery", &[]),
@@ -18,7 +18,9 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "routing",
-        &["error", "model", "config", "profile", "dialect", "fleet"],
+        &[
+            "error", "model", "glob", "config", "profile", "dialect", "fleet",
+        ],
     ),
     ("admission", &["error", "model"]),
     ("telemetry", &["error", "config", "profile", "dialect"]),

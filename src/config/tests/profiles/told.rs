@@ -74,8 +74,8 @@ fn every_key_of_a_profile_is_documented() {
     let file = golden("olla-ollama.yaml");
     let (_, keys) = read_with_keys(("it.yaml", &file), &|_| None, &[], Author::Operator).unwrap();
     let page = fs::read_to_string(root().join("docs/profiles.md")).unwrap();
-    assert!(50 < keys.len(), "{keys:?}");
-    for path in keys {
+    assert!(50 < keys.forms.len(), "{keys:?}");
+    for path in keys.forms.into_keys() {
         let word = path.rsplit('.').next().unwrap();
         let named = [
             format!("`{word}`"),

@@ -1,0 +1,193 @@
+//! The configuration file's JSON Schema, made of what the readers of the keys said about them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::Sources;
+use super::check::load_with_keys;
+use super::comments::{Comments, EXAMPLE};
+use super::text::spell_duration;
+
+/// What the value of a key may look like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Anything; its reader judges it.
+    Any,
+    /// A single value.
+    Text,
+    /// Such as `10s`.
+    Duration(Duration),
+    /// Bytes, or such as `64KiB`.
+    Size(usize, RangeInclusive<usize>),
+    /// A whole number, or the word if there is one; the word is then the default.
+    Number(u32, RangeInclusive<u32>, Option<&'static str>),
+    /// `true` or `false`.
+    Flag(bool),
+    /// The default, and all words.
+    Word(String, Vec<String>),
+    /// Keys that are known by themselves.
+    Mapping,
+    /// Keys of the operator's choice, with values of one form.
+    Free(Box<Form>),
+    /// Items of one form.
+    List(Box<Form>),
+    /// Mappings, whose keys are known below this path.
+    Items(&'static str),
+    /// A word, or `{ name: word }`.
+    Named,
+}
+
+impl Form {
+    pub(super) fn word<'w>(default: &str, words: impl IntoIterator<Item = &'w str>) -> Form {
+        Form::Word(
+            default.to_owned(),
+            words.into_iter().map(str::to_owned).collect(),
+        )
+    }
+}
+
+/// All keys that were read.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// By path, such as `proxy.retry.max_attempts` or `discovery.static.endpoints[].url`.
+    pub(super) forms: BTreeMap<String, Form>,
+    /// Paths of keys that have no default.
+    pub(super) needed: BTreeSet<String>,
+}
+
+/// The schema of the configuration file, as JSON text (draft 2020-12). Depends on nothing but this version.
+pub fn schema() -> String {
+    let sources = Sources {
+        file: None,
+        env: &|_| None,
+        env_names: Vec::new(),
+        read_file: &|_| Err("nothing is read for the schema".to_owned()),
+        list_dir: &|_| Err("nothing is listed for the schema".to_owned()),
+        cores: 1,
+        terminal: false,
+    };
+    let known = load_with_keys(&sources).map_or_else(|_| Known::default(), |(_, known)| known);
+    let shape = Shape {
+        known,
+        comments: Comments::of(EXAMPLE),
+    };
+    let mut root = shape.mapping("");
+    let head = [
+        ("$schema", "https://json-schema.org/draft/2020-12/schema"),
+        ("title", "Arriero's configuration"),
+    ];
+    for (key, text) in head {
+        root.insert(key.to_owned(), json!(text));
+    }
+    format!("{:#}\n", Value::Object(root))
+}
+
+/// Any text with a `${VAR}` in it, whose value nobody knows yet.
+const VARIABLE: &str = r".*\$\{.*";
+
+struct Shape {
+    known: Known,
+    comments: Comments,
+}
+
+impl Shape {
+    fn mapping(&self, prefix: &str) -> Map<String, Value> {
+        let below = |path: &str| {
+            let rest = match prefix {
+                "" => path,
+                _ => path.strip_prefix(prefix)?.strip_prefix('.')?,
+            };
+            (!rest.contains('.')).then(|| rest.to_owned())
+        };
+        let mut properties = Map::new();
+        for (path, form) in &self.known.forms {
+            if let Some(key) = below(path) {
+                let mut value = self.value(path, form);
+                if let (Value::Object(value), Some(comment)) =
+                    (&mut value, self.comments.about(path))
+                {
+                    value.insert("description".to_owned(), json!(comment));
+                }
+                properties.insert(key, value);
+            }
+        }
+        let needed: Vec<String> = self
+            .known
+            .needed
+            .iter()
+            .filter_map(|path| below(path))
+            .collect();
+        let mut out = Map::new();
+        out.insert("type".to_owned(), json!(["object", "null"]));
+        out.insert("properties".to_owned(), Value::Object(properties));
+        out.insert("additionalProperties".to_owned(), json!(false));
+        if !needed.is_empty() {
+            out.insert("required".to_owned(), json!(needed));
+        }
+        out
+    }
+
+    fn value(&self, path: &str, form: &Form) -> Value {
+        match form {
+            Form::Any => json!({}),
+            Form::Text => json!({ "type": ["string", "number", "boolean"] }),
+            Form::Duration(default) => json!({
+                "type": ["string", "integer"],
+                "pattern": format!("^(0|([0-9]+(ms|s|m|h|d))+|{VARIABLE})$"),
+                "maximum": 0,
+                "minimum": 0,
+                "default": spell_duration(*default),
+            }),
+            Form::Size(default, range) => json!({
+                "type": ["string", "integer"],
+                "pattern": format!("^([0-9]+ *([kKmMgG][iI]?)?[bB]?|{VARIABLE})$"),
+                "minimum": range.start(),
+                "maximum": range.end(),
+                "default": default,
+            }),
+            Form::Number(default, range, word) => json!({
+                "type": ["string", "integer"],
+                "pattern": match word {
+                    Some(word) => format!("^([0-9]+|{word}|{VARIABLE})$"),
+                    None => format!("^([0-9]+|{VARIABLE})$"),
+                },
+                "minimum": range.start(),
+                "maximum": range.end(),
+                "default": word.map_or_else(|| json!(default), |word| json!(word)),
+            }),
+            Form::Flag(default) => json!({
+                "type": ["string", "boolean"],
+                "pattern": format!("^(true|false|{VARIABLE})$"),
+                "default": default,
+            }),
+            Form::Word(default, words) => json!({
+                "anyOf": [{ "enum": words }, { "type": "string", "pattern": format!("^{VARIABLE}$") }],
+                "default": default,
+            }),
+            Form::Mapping => Value::Object(self.mapping(path)),
+            Form::Free(values) => json!({
+                "type": ["object", "null"],
+                "additionalProperties": self.value(path, values),
+            }),
+            Form::List(items) => {
+                json!({ "type": ["array", "null"], "items": self.value(path, items) })
+            }
+            Form::Items(below) => json!({
+                "type": ["array", "null"],
+                "items": Value::Object(self.mapping(below)),
+            }),
+            Form::Named => json!({ "anyOf": [
+                self.value(path, &Form::Text),
+                {
+                    "type": "object",
+                    "properties": { "name": self.value(path, &Form::Text) },
+                    "required": ["name"],
+                    "additionalProperties": false,
+                },
+            ] }),
+        }
+    }
+}
