@@ -168,6 +168,8 @@ pub fn dialect_of(path: &str, profiles: &Profiles) -> Dialect {
         Some(dialect) => dialect,
         None if path.contains("/v1/messages") => Dialect::Anthropic,
         None if path.contains("/v1/") || path.ends_with("/v1") => Dialect::OpenAi,
+        // LM Studio's own paths.
+        None if path.contains("/api/v0/") => Dialect::OpenAi,
         None => Dialect::Ollama,
     }
 }
