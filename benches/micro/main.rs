@@ -6,7 +6,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use arriero::config::profiles::builtin;
-use arriero::config::{Balancer, Connection, HealthConfig, NodeAuth, NodeConfig, NodeTls, NodeUrl};
+use arriero::config::{
+    Balancer, Connection, Fallback, HealthConfig, NodeAuth, NodeConfig, NodeTls, NodeUrl,
+};
 use arriero::dialect::facts::facts;
 use arriero::dialect::meter::Meter;
 use arriero::dialect::recognize::recognize;
@@ -15,7 +17,7 @@ use arriero::fleet::{Fleet, NodeId, Observation, listing};
 use arriero::glob::Filter;
 use arriero::model::ModelKey;
 use arriero::profile::Needs;
-use arriero::routing::{Ask, route};
+use arriero::routing::{Ask, Wanted, route};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -83,17 +85,19 @@ fn bodies() -> Result<()> {
 fn routes() -> Result<()> {
     let model = ModelKey::parse("model-1")?;
     let ask = Ask {
-        model: &model,
+        wanted: Wanted::new("model-1", &model, &[]),
         operation: Operation::Chat,
         needs: Needs::default(),
         mount: &Mount::All,
         node_index: None,
         tried: &[],
+        fallback: Fallback::None,
     };
     for nodes in [3, 50, 500] {
         let fleet = fleet(nodes, 3)?;
         let view = fleet.view();
-        route(&ask, &view, Balancer::Adaptive, 0).map_err(|none| format!("{none:?}"))?;
+        let now = Instant::now();
+        route(&ask, &view, Balancer::Adaptive, 0, now).map_err(|none| format!("{none:?}"))?;
         let mut seed = 0;
         print(
             &format!("routing::route, {nodes} nodes with the model"),
@@ -104,6 +108,7 @@ fn routes() -> Result<()> {
                     &view,
                     Balancer::Adaptive,
                     seed,
+                    now,
                 )));
             },
         );
@@ -206,6 +211,7 @@ fn node(place: usize) -> Result<NodeConfig> {
             base_path: String::new(),
         },
         profile: profile.clone(),
+        type_is_found: false,
         priority: 100,
         weight: 1,
         slots: None,

@@ -4,6 +4,7 @@ mod action;
 
 pub use action::{Action, action, is_foreign};
 
+use crate::config::Alias;
 use crate::fleet::Snapshot;
 use crate::model::ModelKey;
 
@@ -11,6 +12,8 @@ use crate::model::ModelKey;
 pub struct State<'a> {
     /// The fleet that every page describes; one snapshot, so that a page does not contradict itself.
     pub view: &'a Snapshot,
+    /// Names that stand for others, as the configuration has them.
+    pub aliases: &'a [Alias],
     /// Whether SIGTERM has come: readiness then says no.
     pub draining: bool,
     /// Rendered only when asked for.
@@ -108,14 +111,8 @@ fn ready(query: Option<&str>, state: &State<'_>) -> Page {
     let ready = match model {
         None => state.view.is_ready(),
         Some(name) => {
-            let name = percent_decoded(name);
-            let holders = ModelKey::parse(&name)
-                .ok()
-                .and_then(|key| state.view.holders(&key).map(<[_]>::to_vec));
-            holders
-                .unwrap_or_default()
-                .iter()
-                .any(|holder| state.view.node_of(holder).is_open())
+            let key = ModelKey::parse(&percent_decoded(name)).ok();
+            key.is_some_and(|key| can_serve(&key, state))
         }
     };
     match (ready, model) {
@@ -123,6 +120,16 @@ fn ready(query: Option<&str>, state: &State<'_>) -> Page {
         (false, None) => Page::text(503, "no healthy node"),
         (false, Some(_)) => Page::text(503, "no healthy node has this model"),
     }
+}
+
+/// Whether a node that takes requests has the model, or one of those that an alias of that name stands for.
+fn can_serve(name: &ModelKey, state: &State<'_>) -> bool {
+    let alias = Alias::find(state.aliases, name);
+    let models = alias.map_or(std::slice::from_ref(name), |alias| &alias.models);
+    let mut holders = models
+        .iter()
+        .flat_map(|model| state.view.holders(model).unwrap_or_default());
+    holders.any(|holder| state.view.node_of(holder).is_open())
 }
 
 /// `%3A` → `:`; what is not a valid escape stays as it is.

@@ -88,7 +88,7 @@ pub struct Config {
     pub model_discovery: ModelDiscovery,
     /// How the nodes' models become one catalogue, and what happens when nobody has the model asked for.
     pub registry: Registry,
-    /// Names that stand for other names. No two fold to the same key.
+    /// Names that stand for other names, in the order of their keys; no two have the same. [`Alias::find`] looks one up.
     pub aliases: Vec<Alias>,
     /// What may be changed on nodes: pull, push, create, copy, delete, blobs.
     pub management: Management,
@@ -203,7 +203,9 @@ pub struct NodeConfig {
     pub name: String,
     /// Where it is; taken apart when the configuration was read.
     pub url: NodeUrl,
-    /// What its `type:` says about it.
+    /// Whether its type is found out by asking it (`type: auto`).
+    pub type_is_found: bool,
+    /// What its `type:` says about it; the type that serves nothing until it is found out.
     pub profile: Arc<Profile>,
     /// Higher is preferred.
     pub priority: u32,
@@ -334,7 +336,8 @@ pub struct HealthConfig {
     pub eject_base: Duration,
     /// Longest ejection; at least `eject_base`.
     pub eject_max: Duration,
-    /// Share of all nodes that may be ejected at the same time, percent, 0 to 100.
+    /// Share of the nodes not down for another cause that may be ejected at the same time, percent, 0 to 100. One may always be, unless
+    /// it is 0.
     pub ejected_percent_max: u32,
 }
 

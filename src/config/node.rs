@@ -223,6 +223,7 @@ pub(super) fn template(
         check_timeout,
         health_path: below(health_path, &profile.api().health_path),
         model_path: below(model_path, &profile.api().model_path),
+        type_is_found: profile.is_auto(),
         profile,
         headers: headers(s),
         auth,

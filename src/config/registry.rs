@@ -37,7 +37,7 @@ pub enum Strategy {
     Strict,
     /// Nodes known to have it, else whoever the fallback admits.
     Optimistic,
-    /// All nodes are asked again first, then as `Strict`, or as the fallback says.
+    /// All nodes are asked again first, then as `Optimistic`.
     Discovery,
 }
 
@@ -78,6 +78,16 @@ impl Fallback {
     }
 }
 
+impl Registry {
+    /// Whom the strategy lets try when nobody known to have a model can serve.
+    pub fn admitted(&self) -> Fallback {
+        match self.strategy {
+            Strategy::Strict => Fallback::None,
+            Strategy::Optimistic | Strategy::Discovery => self.fallback,
+        }
+    }
+}
+
 fn spelled<T: PartialEq>(words: &[(&'static str, T)], value: T) -> &'static str {
     let found = words.iter().find(|(_, other)| *other == value);
     found.map_or("", |(word, _)| word)
@@ -92,6 +102,35 @@ pub struct Alias {
     pub key: ModelKey,
     /// Names of models, best first; never empty. May hold the alias's own name, which then means the model itself.
     pub targets: Vec<String>,
+    /// What may serve a request for the alias, best first: the targets, comparable and each once. A model that really has the
+    /// alias's name comes first unless the targets give it another place.
+    pub models: Vec<ModelKey>,
+}
+
+impl Alias {
+    /// `key` is that of `name`; each target comes with its own.
+    pub fn new(name: String, key: ModelKey, targets: Vec<(String, ModelKey)>) -> Alias {
+        let mut models: Vec<ModelKey> = Vec::with_capacity(targets.len() + 1);
+        let names_itself = targets.iter().any(|(_, target)| *target == key);
+        models.extend((!names_itself).then(|| key.clone()));
+        for (_, target) in &targets {
+            if !models.contains(target) {
+                models.push(target.clone());
+            }
+        }
+        Alias {
+            name,
+            key,
+            targets: targets.into_iter().map(|(text, _)| text).collect(),
+            models,
+        }
+    }
+
+    /// The alias of that name; `aliases` as [`Config::aliases`](super::Config::aliases) has them.
+    pub fn find<'a>(aliases: &'a [Alias], name: &ModelKey) -> Option<&'a Alias> {
+        let at = aliases.binary_search_by(|alias| alias.key.cmp(name)).ok()?;
+        aliases.get(at)
+    }
 }
 
 /// Reads `model_registry`.
@@ -151,17 +190,14 @@ pub(super) fn aliases(root: &mut Section) -> Vec<Alias> {
             );
             root.reading.wrong(entry.at, &subject, wrong);
         } else if !targets.is_empty() {
-            out.push(Alias {
-                name: entry.key.clone(),
-                key,
-                targets,
-            });
+            out.push(Alias::new(entry.key.clone(), key, targets));
         }
     }
+    out.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     out
 }
 
-fn targets(section: &Section, subject: &str, tree: &super::raw::Tree) -> Vec<String> {
+fn targets(section: &Section, subject: &str, tree: &super::raw::Tree) -> Vec<(String, ModelKey)> {
     let report = |place, message: String| {
         let hint = "write a list of model names, best first, such as `[\"gpt-oss:120b\"]`";
         section
@@ -208,7 +244,7 @@ fn targets(section: &Section, subject: &str, tree: &super::raw::Tree) -> Vec<Str
         });
         out.extend(set.and_then(|set| {
             section.judge(&set, None, |text| {
-                model_key(text).map(|_| Some(text.to_owned()))
+                model_key(text).map(|key| Some((text.to_owned(), key)))
             })
         }));
     }
@@ -236,6 +272,22 @@ mod tests {
         }
         for (text, fallback) in FALLBACKS {
             assert_eq!(fallback.word(), *text);
+        }
+    }
+
+    #[test]
+    fn an_alias_stands_for_its_own_name_first_then_for_its_targets_each_once() {
+        let key = |name: &str| ModelKey::parse(name).unwrap();
+        let cases: [(&[&str], &[&str]); 3] = [
+            (&["b:1", "C"], &["a:latest", "b:1", "c:latest"]),
+            (&["b:1", "a", "B:1"], &["b:1", "a:latest"]),
+            (&["A:latest"], &["a:latest"]),
+        ];
+        for (targets, expected) in cases {
+            let targets = targets.iter().map(|name| ((*name).to_owned(), key(name)));
+            let alias = Alias::new("A".to_owned(), key("A"), targets.collect());
+            let models: Vec<&str> = alias.models.iter().map(ModelKey::as_str).collect();
+            assert_eq!(models, expected);
         }
     }
 }

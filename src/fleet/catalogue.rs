@@ -20,7 +20,6 @@ use std::fmt::Write;
 use bytes::Bytes;
 
 use crate::dialect::{Filter, Format};
-use crate::fleet::health::Health;
 use crate::fleet::listing::{Installed, Loaded};
 use crate::fleet::offer;
 use crate::fleet::snapshot::{Node, Snapshot};
@@ -148,7 +147,7 @@ pub(super) fn version(nodes: &[Node]) -> Bytes {
             .then(|| dotted(node.version.as_deref()?))
             .flatten()
     };
-    let up = nodes.iter().filter(|node| node.health == Health::Up);
+    let up = nodes.iter().filter(|node| node.health.is_up());
     let lowest = up.filter_map(known).min();
     let lowest = lowest.or_else(|| nodes.iter().filter_map(known).min());
     let parts = lowest.unwrap_or_else(|| vec![0, 0, 0]);

@@ -2,7 +2,9 @@
 //!
 //! `gpu1@vllm up 2/4 p200 w3 llama* qwen` is a node of type vllm (or odd; without `@`: ollama), up, with 2 of 4 slots taken, priority 200
 //! (else 100), weight 3 (else 1), with two models of which llama is warm. Health is `up`, `down` (failed probes), `ejected`
-//! (failed requests), `unknown`, `new` (unknown, and its models were never told) or `silent` (down, and its models were never told). Slots may be `auto`.
+//! (failed requests), `trial` (back from that), `refused` (our key), `limited` (for 30 s), `draining` (and up), `unknown`, `new` (unknown,
+//! and its models were never told), `heard` (up, and its models were never told) or `silent` (down, and its models were never told).
+//! Slots may be `auto`.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -97,6 +99,7 @@ pub(crate) fn node(name: &str, profile: &Arc<Profile>) -> NodeConfig {
             port: 1,
             base_path: String::new(),
         },
+        type_is_found: false,
         profile: profile.clone(),
         priority: 100,
         weight: 1,
@@ -132,8 +135,12 @@ pub(crate) struct Herd {
 }
 
 pub(crate) fn herd(text: &str) -> Herd {
+    herd_with(text, LIMITS)
+}
+
+pub(crate) fn herd_with(text: &str, limits: HealthConfig) -> Herd {
     let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let herd = Fleet::new(lines().map(config).collect(), LIMITS);
+    let herd = Fleet::new(lines().map(config).collect(), limits);
     let mut herd = Herd {
         fleet: herd,
         leases: Vec::new(),
@@ -180,12 +187,22 @@ impl Herd {
         let see = |seen| self.fleet.observe(id, seen, now);
         let broken = || Err("connection refused".to_owned());
         match words[1] {
-            "up" => see(Observation::Probe(Ok(()))),
+            "up" | "heard" | "draining" => see(Observation::Probe(Ok(()))),
             "down" | "silent" => (0..2).for_each(|_| see(Observation::Probe(broken()))),
-            "ejected" => (0..2).for_each(|_| see(Observation::Traffic(broken()))),
+            "ejected" => self.eject(id, now),
+            "trial" => {
+                self.eject(id, now);
+                let later = now + LIMITS.eject_max;
+                self.fleet.observe(id, Observation::Probe(Ok(())), later);
+            }
+            "refused" => see(Observation::Refused("GET / answered 401".to_owned())),
+            "limited" => see(Observation::RateLimited {
+                why: "GET / answered 429".to_owned(),
+                retry_after: Some(Duration::from_secs(30)),
+            }),
             _ => (),
         }
-        if !["new", "silent"].contains(&words[1]) {
+        if !["new", "heard", "silent"].contains(&words[1]) {
             let is_ollama = self.fleet.view().nodes[id.0].config.profile.listing == Listing::Ollama;
             see(Observation::Installed {
                 models: installed(is_ollama, &models),
@@ -198,6 +215,21 @@ impl Herd {
         let taken: usize = words[2].split_once('/').unwrap().0.parse().unwrap();
         self.leases
             .extend((0..taken).map(|_| self.fleet.try_lease(id).unwrap()));
+        if words[1] == "draining" {
+            assert!(self.fleet.drain(words[0], true));
+        }
+    }
+
+    /// The fleet would spare a node that has nobody to take over, so a failed probe does the last of it.
+    fn eject(&self, id: NodeId, now: Instant) {
+        let broken = || Err("connection refused".to_owned());
+        for seen in [
+            Observation::Traffic(broken()),
+            Observation::Probe(broken()),
+            Observation::Probe(Ok(())),
+        ] {
+            self.fleet.observe(id, seen, now);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
@@ -19,7 +19,12 @@ use snapshot::{Counters, Warmth};
 pub use snapshot::{Holder, Node, Snapshot};
 
 mod health;
-pub use health::{CALM_RUN, Health, Machine};
+pub use health::{CALM_RUN, Cause, Health, Machine, Spared};
+
+mod bounds;
+
+mod state;
+pub use state::State;
 
 pub mod listing;
 pub use listing::{Installed, Loaded};
@@ -27,11 +32,14 @@ pub use listing::{Installed, Loaded};
 mod unify;
 pub use unify::{About, Kind, complete};
 
+mod change;
+use change::{with_addr, with_health, with_installed, with_loaded};
+
 mod offer;
 pub use offer::Offered;
 
 mod rules;
-pub use rules::{Rules, Stand};
+pub use rules::Rules;
 
 mod catalogue;
 pub use catalogue::{Conflict, Line, Moment, Scope, Unified};
@@ -50,6 +58,15 @@ pub enum Observation {
     Probe(Result<(), String>),
     /// A request ended; the error says what the node did wrong. A client's mistake is a success of the node.
     Traffic(Result<(), String>),
+    /// A probe or a listing was answered 401 or 403; the text says so and what to correct.
+    Refused(String),
+    /// Anything was answered 429.
+    RateLimited {
+        /// For people.
+        why: String,
+        /// How long the node wants to be left alone; `None` when it did not say.
+        retry_after: Option<Duration>,
+    },
     /// The models on its disk; a version of `None` leaves the known one.
     Installed {
         /// The whole listing: what is not in it is gone.
@@ -163,11 +180,11 @@ impl Fleet {
         true
     }
 
-    /// Takes one of the node's slots, or says no: it is full, draining, or gone. `auto` nodes are never full.
+    /// Takes one of the node's slots, or says no: it is full, draining, or gone. `auto` nodes are full only while on trial.
     pub fn try_lease(&self, node: NodeId) -> Option<Lease> {
         let view = self.snapshot.load();
         let node = view.node(node).filter(|node| !node.draining)?;
-        let max = node.config.slots.unwrap_or(u32::MAX);
+        let max = node.slots().unwrap_or(u32::MAX);
         let taken = |in_flight: u32| (in_flight < max).then(|| in_flight + 1);
         let counters = &node.counters;
         counters
@@ -190,14 +207,17 @@ impl Fleet {
         &self.freed
     }
 
+    /// Whether a success of the node would change nothing, be it because it has left.
+    pub fn is_steady(&self, node: NodeId) -> bool {
+        let view = self.snapshot.load();
+        let steady = |node: &Node| node.counters.steady.load(Ordering::Relaxed);
+        view.node(node).is_none_or(steady)
+    }
+
     /// Learns something about a node. Locks briefly, except for the common case: a success of a node that is well.
     pub fn observe(&self, node: NodeId, seen: Observation, now: Instant) {
-        if matches!(seen, Observation::Traffic(Ok(()))) {
-            let view = self.snapshot.load();
-            let steady = |node: &Node| node.counters.steady.load(Ordering::Relaxed);
-            if view.node(node).is_none_or(steady) {
-                return;
-            }
+        if matches!(seen, Observation::Traffic(Ok(()))) && self.is_steady(node) {
+            return;
         }
         let mut writer = self.write();
         let current = self.snapshot.load_full();
@@ -216,7 +236,15 @@ impl Fleet {
             }
             Observation::Traffic(result) => {
                 let result = result.as_ref().copied().map_err(String::as_str);
-                machine.served(result, now, health);
+                machine.served(result, now, health, || bounds::spare(&current, at, health));
+                with_health(&current, at, machine, now)
+            }
+            Observation::Refused(why) => {
+                machine.refused(&why, now);
+                with_health(&current, at, machine, now)
+            }
+            Observation::RateLimited { why, retry_after } => {
+                machine.rate_limited(&why, retry_after, now, health);
                 with_health(&current, at, machine, now)
             }
             Observation::Installed { models, version } => {
@@ -264,6 +292,7 @@ impl Writer {
             config,
             addr: None,
             health: Health::Unknown,
+            spared: None,
             draining: false,
             version: None,
             installed: None,
@@ -273,78 +302,6 @@ impl Writer {
             counters: Arc::default(),
         }
     }
-}
-
-fn with_health(current: &Snapshot, at: usize, machine: &Machine, now: Instant) -> Option<Snapshot> {
-    let before = &current.nodes[at];
-    // A node that is down is probed in turn, which is clock enough to notice that it has been down for too long.
-    let stale = match machine.health() {
-        Health::Down { since, .. } => {
-            current.rules().stale_threshold <= now.saturating_duration_since(*since)
-        }
-        Health::Up | Health::Unknown => false,
-    };
-    if before.health == *machine.health() && before.stale == stale {
-        return None;
-    }
-    let mut nodes = current.nodes.clone();
-    let node = &mut nodes[at];
-    node.health = machine.health().clone();
-    node.stale = stale;
-    let lost = node.health.is_down() && !node.loaded.is_empty();
-    if lost {
-        node.loaded = Arc::default();
-    }
-    if lost || before.stale != stale {
-        return Some(current.with_other_models(nodes));
-    }
-    Some(current.with_same_models(nodes))
-}
-
-fn with_installed(
-    current: &Snapshot,
-    at: usize,
-    models: Vec<Installed>,
-    version: Option<String>,
-) -> Option<Snapshot> {
-    let node = &current.nodes[at];
-    let same_models = node.installed.as_deref() == Some(models.as_slice());
-    let same_version = version.is_none() || node.version.as_deref() == version.as_deref();
-    if same_models && same_version {
-        return None;
-    }
-    let mut nodes = current.nodes.clone();
-    let node = &mut nodes[at];
-    node.version = version.map(Arc::from).or_else(|| node.version.take());
-    if same_models {
-        return Some(current.with_same_models(nodes));
-    }
-    node.offered = offer::offered(&node.config, &models);
-    node.installed = Some(models.into());
-    Some(current.with_other_models(nodes))
-}
-
-fn with_loaded(current: &Snapshot, at: usize, models: Vec<Loaded>) -> Option<Snapshot> {
-    let before = &current.nodes[at];
-    if *before.loaded == *models {
-        return None;
-    }
-    let mut nodes = current.nodes.clone();
-    nodes[at].loaded = models.into();
-    // Under traffic every poll brings new expiry times; the index must not be rebuilt for that.
-    if Warmth::of(before) == Warmth::of(&nodes[at]) {
-        return Some(current.with_same_index(nodes));
-    }
-    Some(current.with_other_models(nodes))
-}
-
-fn with_addr(current: &Snapshot, at: usize, addr: SocketAddr) -> Option<Snapshot> {
-    if current.nodes[at].addr == Some(addr) {
-        return None;
-    }
-    let mut nodes = current.nodes.clone();
-    nodes[at].addr = Some(addr);
-    Some(current.with_same_models(nodes))
 }
 
 /// Permission to use one slot of a node, given back on drop.

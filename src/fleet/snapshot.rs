@@ -12,10 +12,11 @@ use crate::config::NodeConfig;
 use crate::dialect::{Filter, Format, Mount};
 use crate::fleet::NodeId;
 use crate::fleet::catalogue::{self, Conflict, Moment, Scope};
-use crate::fleet::health::Health;
+use crate::fleet::health::{Health, Spared};
 use crate::fleet::listing::{Installed, Loaded};
 use crate::fleet::offer::Offered;
 use crate::fleet::rules::Rules;
+use crate::fleet::state::State;
 use crate::model::ModelKey;
 use crate::profile::Listing;
 
@@ -45,6 +46,8 @@ pub struct Node {
     pub addr: Option<SocketAddr>,
     /// Decides whether it is routed to.
     pub health: Health,
+    /// Why it is in service although its requests fail; `None` when they do not.
+    pub spared: Option<Spared>,
     /// Whether the operator has taken it out of service; it is still probed.
     pub draining: bool,
     /// As the node wrote it, such as `0.33.0-rc2`.
@@ -146,6 +149,22 @@ impl Node {
             Mount::All => true,
             Mount::OpenAi => self.config.profile.api().openai_compatible,
             Mount::Profile(name) => self.config.profile.name == *name,
+        }
+    }
+
+    /// Why it is, or is not, in service.
+    pub fn state(&self) -> State {
+        if self.draining {
+            return State::Draining;
+        }
+        self.health.state()
+    }
+
+    /// Requests it may have at once: one while on trial, else what the configuration says; `None` is no limit.
+    pub fn slots(&self) -> Option<u32> {
+        match self.health {
+            Health::Trial => Some(1),
+            _ => self.config.slots,
         }
     }
 

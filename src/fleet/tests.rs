@@ -66,7 +66,7 @@ fn a_lost_node_keeps_its_models_and_loses_its_warmth() {
     );
     for node in [0, 1] {
         for _ in 0..LIMITS.unhealthy_threshold {
-            let broken = Observation::Traffic(Err("reset".to_owned()));
+            let broken = Observation::Probe(Err("reset".to_owned()));
             fleet.observe(NodeId(node), broken, Instant::now());
         }
     }
@@ -189,6 +189,23 @@ fn leases_of_many_threads_never_exceed_the_slots_and_all_return() {
     });
     assert!(granted.into_inner() > 0);
     assert_eq!(fleet.view().nodes[0].in_flight(), 0);
+}
+
+#[test]
+fn a_trial_is_one_lease_at_a_time_and_a_draining_node_gives_none() {
+    for slots in ["4", "auto"] {
+        let Herd { fleet, leases } = herd(&format!("a trial 1/{slots} llama"));
+        assert!(fleet.try_lease(NodeId(0)).is_none());
+        drop(leases);
+        let lease = fleet.try_lease(NodeId(0));
+        assert!(lease.is_some() && fleet.try_lease(NodeId(0)).is_none());
+        fleet.observe(NodeId(0), Observation::Traffic(Ok(())), Instant::now());
+        assert_eq!(fleet.view().nodes[0].state(), State::Healthy);
+        assert!(fleet.try_lease(NodeId(0)).is_some());
+        assert!(fleet.drain("a", true));
+        assert_eq!(fleet.view().nodes[0].state(), State::Draining);
+        assert!(fleet.try_lease(NodeId(0)).is_none());
+    }
 }
 
 #[tokio::test]

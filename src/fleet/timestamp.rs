@@ -1,5 +1,9 @@
 //! Moments as Ollama writes them (RFC 3339) and as OpenAI does (Unix seconds).
 
+const MONTHS: [&str; 12] = [
+    "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+];
+
 /// A moment: whole seconds since 1970, then nanoseconds, so that the derived order is the order in time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Timestamp {
@@ -32,6 +36,17 @@ impl Timestamp {
             unix_s,
             nanos: nanos(fraction)?,
         })
+    }
+
+    /// Reads the date of an HTTP header, such as `Sun, 06 Nov 1994 08:49:37 GMT`; not its obsolete spellings.
+    pub fn parse_http_date(text: &str) -> Option<Timestamp> {
+        let mut words = text.split_once(", ")?.1.split(' ');
+        let (day, month, year) = (words.next()?, words.next()?, words.next()?);
+        let (clock, zone) = (words.next()?, words.next()?);
+        let month = 1 + MONTHS.iter().position(|name| *name == month)?;
+        let is_whole = zone == "GMT" && words.next().is_none();
+        let written = format!("{year}-{month:02}-{day}T{clock}Z");
+        Timestamp::parse(&written).filter(|_| is_whole)
     }
 
     /// `2026-11-20T22:07:48Z`: whole seconds, in UTC.
@@ -124,6 +139,24 @@ mod tests {
             "2024-01-01T0é:00:00Z",
         ] {
             assert_eq!(Timestamp::parse(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn dates_of_http_headers_are_read() {
+        for (text, unix_s) in [
+            ("Sun, 06 Nov 1994 08:49:37 GMT", Some(784_111_777)),
+            ("Thu, 01 Jan 1970 00:00:00 GMT", Some(0)),
+            ("Sunday, 06-Nov-94 08:49:37 GMT", None),
+            ("Sun Nov  6 08:49:37 1994", None),
+            ("Sun, 06 Nov 1994 08:49:37 CET", None),
+            ("Sun, 06 Nov 1994 08:49:37 GMT+1", None),
+            ("Sun, 06 Nov 1994 08:49:37 GMT GMT", None),
+            ("Sun, 06 Nix 1994 08:49:37 GMT", None),
+            ("", None),
+        ] {
+            let read = Timestamp::parse_http_date(text).map(|moment| moment.unix_s);
+            assert_eq!(read, unix_s, "{text}");
         }
     }
 

@@ -52,8 +52,10 @@ impl Gateway {
         }
         let view = self.fleet.view();
         let metrics = || self.metrics_text(&view);
+        let config = self.config();
         let state = State {
             view: &view,
+            aliases: &config.aliases,
             draining: self.lifecycle.is_draining(),
             metrics: &metrics,
         };
@@ -133,6 +135,7 @@ impl Gateway {
         let conflicts = i64::try_from(view.conflicts().len()).unwrap_or(i64::MAX);
         metrics.model_conflicts.set(conflicts);
         metrics.nodes.loaded.reset();
+        metrics.nodes.state.reset();
         for node in &view.nodes {
             let name = node.config.name.as_str();
             metrics
@@ -145,6 +148,8 @@ impl Gateway {
                 .health
                 .with_label_values(&[name])
                 .set(i64::from(node.health.is_up()));
+            let state = node.state().as_str();
+            metrics.nodes.state.with_label_values(&[name, state]).set(1);
             for model in node.loaded.iter() {
                 metrics
                     .nodes

@@ -6,8 +6,7 @@ use crate::dialect::{self, Call, Facts, Serve};
 use crate::error::{Fault, Kind};
 use crate::fleet::{NodeId, Observation, Snapshot};
 use crate::model::{self, ModelKey};
-use crate::profile::Needs;
-use crate::routing::{Ask, Route};
+use crate::routing::Route;
 use crate::telemetry::record::{EndBy, Phase};
 
 use super::client::{Client, body_as_sent};
@@ -66,14 +65,15 @@ impl Gateway {
         let body = body_as_sent(body, encoding, limits.body_bytes_max)?;
         let facts = dialect::facts(&call, &body)?;
         let key = ModelKey::parse(&facts.model)?;
-        ctx.asked(&facts, self.fleet.view().holders(&key).map(|_| &key));
-        refuse_cloud(&facts)?;
-        Ok(Asked {
+        let asked = Asked {
             call,
             facts,
             key,
             body,
-        })
+        };
+        ctx.asked(&asked, &self.fleet.view());
+        refuse_cloud(&asked.facts)?;
+        Ok(asked)
     }
 
     /// Asks one node after the other until one answers, and relays its answer.
@@ -87,7 +87,7 @@ impl Gateway {
         let mut last: Option<Failed> = None;
         loop {
             ctx.record.phase = Phase::Queue;
-            let placed = match self.place(client, &asked.ask(&tried), ctx).await {
+            let placed = match self.find(client, &asked, &tried, ctx).await {
                 Ok(placed) => placed,
                 // Nobody is left to try: what the last node said is truer than what we could say.
                 Err(fault) => {
@@ -98,7 +98,7 @@ impl Gateway {
                 }
             };
             ctx.record.phase = Phase::Wait;
-            ctx.routed(placed.access.name(), &placed.route);
+            ctx.routed(placed.access.name(), &placed.route, &asked);
             let outgoing = Outgoing::new(client, &asked, &placed, &ctx.record.request_id)?;
             let sent = {
                 // On the heap, or this future would keep room for an attempt through the whole answer.
@@ -109,6 +109,7 @@ impl Gateway {
                 Ok(answer) => {
                     ctx.record.phase = Phase::Stream;
                     let served = Served {
+                        is_alias: asked.wanted(&ctx.config).is_alias(),
                         call: asked.call,
                         placed,
                     };
@@ -130,9 +131,16 @@ impl Gateway {
         }
     }
 
-    /// Tells the node's health of a failure that speaks against it. A prompt that kills one runner kills every runner: only the
-    /// first node is blamed for that, or one client could take the fleet down.
+    /// Tells the node's health of a failure that speaks against it, or of the pause it asks for. A prompt that kills one runner kills
+    /// every runner: only the first node is blamed for that, or one client could take the fleet down.
     fn blame(&self, failed: &Failed, route: &Route, is_first: bool) {
+        if failed.retry_after.is_some() {
+            let seen = Observation::RateLimited {
+                why: "it answered a request with 429".to_owned(),
+                retry_after: failed.retry_after,
+            };
+            self.observe(route.node, seen);
+        }
         if failed.blames_node && (is_first || failed.reason != "runner_failed") {
             let why = failed.fault.message.clone();
             self.observe(route.node, Observation::Traffic(Err(why)));
@@ -165,13 +173,6 @@ impl Gateway {
         fault: Fault,
         ctx: &mut Context,
     ) -> Result<(), Fault> {
-        let fault = match fault.kind {
-            Kind::UnknownModel => unknown_model(
-                ctx.record.model.as_deref().unwrap_or_default(),
-                &self.fleet.view(),
-            ),
-            _ => fault,
-        };
         match last {
             _ if fault.kind == Kind::ClientGone => Err(fault),
             Some(Failed {
@@ -254,34 +255,24 @@ impl Context {
         self.record.operation = Some(call.operation);
     }
 
-    fn asked(&mut self, facts: &Facts, known: Option<&ModelKey>) {
-        self.record.model = Some(facts.model.clone());
+    fn asked(&mut self, asked: &Asked, view: &Snapshot) {
+        let facts = &asked.facts;
+        let models = asked.wanted(&self.config).models();
+        let known = models.iter().find(|model| view.holders(model).is_some());
         self.record.model_label = known.map(|key| key.as_str().to_owned());
+        self.record.model = Some(facts.model.clone());
         self.record.stream = facts.stream;
         self.record.affinity = facts.affinity;
     }
 
-    fn routed(&mut self, node: &str, route: &crate::routing::Route) {
+    fn routed(&mut self, node: &str, route: &Route, asked: &Asked) {
+        let wanted = asked.wanted(&self.config);
+        if let Some(place) = route.place.filter(|_| wanted.is_alias()) {
+            let model = wanted.models().get(place);
+            self.record.model_label = model.map(|key| key.as_str().to_owned());
+        }
         self.record.attempts += 1;
         self.record.node = Some(node.to_owned());
         self.record.route = Some(route.reason.as_str());
-    }
-}
-
-impl Asked {
-    fn ask<'a>(&'a self, tried: &'a [NodeId]) -> Ask<'a> {
-        Ask {
-            model: &self.key,
-            operation: self.call.operation,
-            needs: Needs {
-                tools: self.facts.tools,
-                thinking: self.facts.thinking,
-                images: self.facts.images,
-                stream: self.facts.stream,
-            },
-            mount: &self.call.mount,
-            node_index: self.call.node_index,
-            tried,
-        }
     }
 }

@@ -1,5 +1,7 @@
 //! Why an attempt at a node failed before the client saw anything, and what that allows.
 
+use std::time::{Duration, SystemTime};
+
 use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType};
@@ -7,6 +9,7 @@ use pingora::{Error, ErrorType};
 use crate::error::{Fault, Kind};
 
 use super::credentials::tls_failure;
+use super::retry_after::retry_after;
 
 /// A failed attempt.
 pub(super) struct Failed {
@@ -17,6 +20,8 @@ pub(super) struct Failed {
     pub(super) may_have_run: bool,
     /// Whether the node's health suffers; a busy node is not a sick one.
     pub(super) blames_node: bool,
+    /// The node asked to be left alone for so long (429).
+    pub(super) retry_after: Option<Duration>,
     /// What the node said, if it answered.
     pub(super) declined: Option<Box<Declined>>,
 }
@@ -44,6 +49,7 @@ impl Failed {
             reason,
             may_have_run: true,
             blames_node: true,
+            retry_after: None,
             declined: None,
         }
     }
@@ -67,7 +73,7 @@ impl Failed {
     }
 
     /// The deadline for the first byte passed; `key` is the configuration's name for it.
-    pub(super) fn silent(name: &str, limit: std::time::Duration, key: &str) -> Failed {
+    pub(super) fn silent(name: &str, limit: Duration, key: &str) -> Failed {
         let message = format!(
             "node `{name}` sent no byte within {} s ({key})",
             limit.as_secs_f32()
@@ -93,9 +99,14 @@ impl Failed {
             _ => format!("node `{name}` answered {}", declined.gist()),
         };
         let presentable = declined.is_presentable();
+        let retry_after = match declined.status {
+            429 => retry_after(&declined.head.headers, SystemTime::now()),
+            _ => None,
+        };
         Failed {
             may_have_run: reason == "runner_failed",
             blames_node,
+            retry_after,
             declined: presentable.then(|| Box::new(declined)),
             ..Failed::new(Kind::NodeFailed, message, reason)
         }
@@ -110,6 +121,7 @@ impl From<Fault> for Failed {
             reason: "internal",
             may_have_run: false,
             blames_node: false,
+            retry_after: None,
             declined: None,
         }
     }

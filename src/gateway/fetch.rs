@@ -1,6 +1,6 @@
 //! One GET at a node, whole, within limits: for probes, for listings, for finding out what a node is.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -9,11 +9,12 @@ use pingora::protocols::http::client::HttpSession;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
-use crate::fleet::NodeId;
+use crate::fleet::{NodeId, Observation};
 
 use super::Gateway;
 use super::credentials::{NodeAccess, Timeouts};
 use super::failure::plain;
+use super::retry_after::retry_after;
 use super::upstream::UNRESOLVED;
 
 /// A node's whole answer to a GET, whatever its status.
@@ -22,6 +23,20 @@ pub(super) struct Fetched {
     pub(super) status: u16,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
+}
+
+/// Why a GET at a node was of no use.
+#[derive(Debug)]
+pub(super) enum Useless {
+    /// 401 or 403: the node does not accept our key.
+    Refused(String),
+    /// 429, with the pause that the node asked for.
+    RateLimited {
+        why: String,
+        retry_after: Option<Duration>,
+    },
+    /// No answer, or another that is not 2xx.
+    Failed(String),
 }
 
 /// What is allowed for one GET.
@@ -44,10 +59,31 @@ impl Gateway {
         path: &str,
         limits: FetchLimits,
     ) -> std::result::Result<Bytes, String> {
-        let fetched = self.fetch(node, access, path, limits).await?;
+        let useful = self.get_useful(node, access, path, limits).await;
+        useful.map_err(Useless::into_why)
+    }
+
+    /// As [`Self::get`]; the error also tells what the answer means for the node as a whole.
+    pub(super) async fn get_useful(
+        &self,
+        node: NodeId,
+        access: &NodeAccess,
+        path: &str,
+        limits: FetchLimits,
+    ) -> std::result::Result<Bytes, Useless> {
+        let fetched = self.fetch(node, access, path, limits).await;
+        let fetched = fetched.map_err(Useless::Failed)?;
+        let answered = format!("GET {path} answered {}", fetched.status);
         match fetched.status {
             200..=299 => Ok(fetched.body),
-            status => Err(format!("GET {path} answered {status}")),
+            401 | 403 => Err(Useless::Refused(format!(
+                "{answered}; correct the endpoint's `auth` in the configuration"
+            ))),
+            429 => Err(Useless::RateLimited {
+                why: answered,
+                retry_after: retry_after(&fetched.headers, SystemTime::now()),
+            }),
+            _ => Err(Useless::Failed(answered)),
         }
     }
 
@@ -108,6 +144,26 @@ impl Gateway {
             headers,
             body,
         })
+    }
+}
+
+impl Useless {
+    pub(super) fn into_why(self) -> String {
+        match self {
+            Useless::Refused(why) | Useless::RateLimited { why, .. } | Useless::Failed(why) => why,
+        }
+    }
+
+    /// What it means for a node's health when a probe was answered like this.
+    pub(super) fn observed(&self) -> Observation {
+        match self {
+            Useless::Refused(why) => Observation::Refused(why.clone()),
+            Useless::RateLimited { why, retry_after } => Observation::RateLimited {
+                why: why.clone(),
+                retry_after: *retry_after,
+            },
+            Useless::Failed(why) => Observation::Probe(Err(why.clone())),
+        }
     }
 }
 

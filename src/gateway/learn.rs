@@ -6,7 +6,7 @@ use crate::fleet::{self, NodeId, Observation, listing};
 use crate::profile::Listing;
 
 use super::Gateway;
-use super::fetch::FetchLimits;
+use super::fetch::{FetchLimits, Useless};
 
 /// Longest answer to `/api/version` that is read.
 const VERSION_BYTES_MAX: usize = 64 * 1024;
@@ -30,8 +30,16 @@ impl Gateway {
         let config = &access.config;
         let whole_list = limits(time, listing::LISTING_BYTES_MAX);
         let list = self
-            .get(node, &access, &config.model_path, whole_list)
-            .await?;
+            .get_useful(node, &access, &config.model_path, whole_list)
+            .await;
+        let list = list.map_err(|useless| {
+            // Many servers ask for a key on their listing but not on their health path, so this is where a wrong one shows. A
+            // listing that is broken in another way says nothing of the node's health.
+            if !matches!(useless, Useless::Failed(_)) {
+                self.observe(node, useless.observed());
+            }
+            useless.into_why()
+        })?;
         let (mut models, version) = match config.profile.listing {
             Listing::Ollama => {
                 let short = limits(time, VERSION_BYTES_MAX);

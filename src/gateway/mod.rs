@@ -16,6 +16,8 @@ mod head;
 
 mod place;
 
+mod refresh;
+
 mod outgoing;
 
 mod upstream;
@@ -27,6 +29,8 @@ mod relay;
 mod credentials;
 
 mod fetch;
+
+mod retry_after;
 
 mod learn;
 
@@ -60,7 +64,7 @@ use pingora::server::configuration::ServerConf;
 use crate::admission::RetryBudget;
 use crate::config::Config;
 use crate::error::{Fault, Kind};
-use crate::fleet::{Fleet, Health, Moment, NodeId, Observation};
+use crate::fleet::{Fleet, Health, Moment, Node, NodeId, Observation, Spared};
 use crate::telemetry::metrics::Metrics;
 
 pub use self::origin::{Origin, Read, Reading};
@@ -68,6 +72,7 @@ pub use self::origin::{Origin, Read, Reading};
 use self::dns::Dns;
 use self::drain::Lifecycle;
 use self::place::Waiting;
+use self::refresh::Rounds;
 use self::reload::{Accesses, Members};
 
 /// Modules whose log lines repeat ours: the fleet tells of its nodes' health itself, in words of its own.
@@ -88,6 +93,7 @@ pub struct Gateway {
     /// For probes, without a pool.
     probes: Connector,
     waiting: Waiting,
+    rounds: Rounds,
     budget: RetryBudget,
     metrics: Arc<Metrics>,
     lifecycle: Arc<Lifecycle>,
@@ -117,6 +123,7 @@ impl Gateway {
             dns: Dns::default(),
             probes: Connector::new(None),
             waiting: Waiting::default(),
+            rounds: Rounds::default(),
             budget: RetryBudget::new(),
             metrics: Arc::new(metrics),
             lifecycle: Arc::new(Lifecycle::default()),
@@ -172,23 +179,49 @@ impl Gateway {
 
     /// What traffic or a probe showed of a node. A change of its health is news for the operator, whoever found it out.
     fn observe(&self, node: NodeId, seen: Observation) {
-        if matches!(seen, Observation::Traffic(Ok(()))) {
-            return self.fleet.observe(node, seen, now()); // the hot path: next to nothing
+        if matches!(seen, Observation::Traffic(Ok(()))) && self.fleet.is_steady(node) {
+            return; // the hot path: next to nothing
         }
+        let failed = matches!(seen, Observation::Traffic(Err(_)));
         let before = self.fleet.view();
         self.fleet.observe(node, seen, now());
         let after = self.fleet.view();
         let (Some(was), Some(is)) = (before.node(node), after.node(node)) else {
             return;
         };
-        let name = &is.config.name;
-        match &is.health {
-            Health::Up if !was.health.is_up() => log::info!("node `{name}` is up"),
-            Health::Down { why, .. } if !was.health.is_down() => {
-                log::warn!("node `{name}` is down: {why}")
-            }
-            _ => (),
+        if let Some(spared) = is.spared.filter(|_| failed) {
+            let refused = &self.metrics.nodes.ejections_refused;
+            refused.with_label_values(&[spared.as_str()]).inc();
         }
+        tell(was, is);
+    }
+}
+
+/// What is new about a node, for the operator's log.
+fn tell(was: &Node, is: &Node) {
+    let name = &is.config.name;
+    match &is.health {
+        Health::Up if was.health != Health::Up => log::info!("node `{name}` is up"),
+        Health::Trial if was.health != Health::Trial => {
+            log::info!(
+                "node `{name}` is on trial: it gets one request at a time until one succeeds"
+            )
+        }
+        Health::Down { why, cause, .. } if was.health.cause() != Some(*cause) => {
+            let state = is.health.state().as_str();
+            log::warn!("node `{name}` is down ({state}): {why}")
+        }
+        _ => (),
+    }
+    if is.spared.is_some() && was.spared.is_none() {
+        log::warn!(
+            "node `{name}` fails requests and is asked on all the same, {}",
+            match is.spared {
+                Some(Spared::Percent) =>
+                    "since discovery.health_check.max_ejected_percent are ejected already",
+                _ => "since no other node in service has all of its models",
+            }
+        );
     }
 }
 

@@ -11,10 +11,9 @@ use crate::config::Proxy;
 use crate::dialect::{Call, Operation};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Lease, NodeId, Observation};
-use crate::routing::{self, HeadAsk, HeadRoute, NoRoute};
+use crate::routing::{self, HeadAsk, HeadRoute, NoRoute, OllaWords};
 use crate::telemetry::record::Phase;
 
-use super::Gateway;
 use super::client::{Client, unreadable};
 use super::credentials::NodeAccess;
 use super::failure::{Failed, plain};
@@ -22,6 +21,7 @@ use super::head;
 use super::proxy::Context;
 use super::relay::ServedBy;
 use super::upstream::UNRESOLVED;
+use super::{Gateway, now};
 
 /// Most node names that a refusal lists.
 const NAMED_MAX: usize = 20;
@@ -91,7 +91,7 @@ impl Gateway {
             tried,
         };
         let view = self.fleet.view();
-        let route = routing::route_head(&ask, &view, proxy.balancer, self.next_seed());
+        let route = routing::route_head(&ask, &view, proxy.balancer, self.next_seed(), now());
         let route = route.map_err(|none| match none {
             NoRoute::Refused(fault) => fault,
             NoRoute::Full => busy(),
@@ -209,6 +209,7 @@ impl Gateway {
             access: &passage.access,
             model: None,
             reason: passage.route.reason,
+            olla: OllaWords::by_head(passage.route.reason),
         };
         self.mark(response, &passage.call, served_by, ctx)
             .map_err(|fault| Error::explain(ErrorType::InternalError, fault.message))

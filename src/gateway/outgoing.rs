@@ -4,10 +4,13 @@ use bytes::Bytes;
 use http::Method;
 use pingora::http::{RequestHeader, ResponseHeader};
 
+use crate::config::{Config, Fallback};
 use crate::dialect::{Call, Facts, splice};
 use crate::error::Fault;
+use crate::fleet::NodeId;
 use crate::model::ModelKey;
-use crate::routing::Route;
+use crate::profile::Needs;
+use crate::routing::{Ask, Route, Wanted};
 
 use super::client::{Client, broken};
 use super::credentials::NodeAccess;
@@ -20,6 +23,36 @@ pub(super) struct Asked {
     pub(super) facts: Facts,
     pub(super) key: ModelKey,
     pub(super) body: Bytes,
+}
+
+impl Asked {
+    /// What it asks for, under the configuration it came under.
+    pub(super) fn wanted<'a>(&'a self, config: &'a Config) -> Wanted<'a> {
+        Wanted::new(&self.facts.model, &self.key, &config.aliases)
+    }
+
+    /// What it needs of a node now that these were tried.
+    pub(super) fn ask<'a>(
+        &'a self,
+        tried: &'a [NodeId],
+        config: &'a Config,
+        fallback: Fallback,
+    ) -> Ask<'a> {
+        Ask {
+            wanted: self.wanted(config),
+            operation: self.call.operation,
+            needs: Needs {
+                tools: self.facts.tools,
+                thinking: self.facts.thinking,
+                images: self.facts.images,
+                stream: self.facts.stream,
+            },
+            mount: &self.call.mount,
+            node_index: self.call.node_index,
+            tried,
+            fallback,
+        }
+    }
 }
 
 /// A request for one node.
@@ -63,14 +96,18 @@ impl Outgoing {
     }
 }
 
-/// The body with the node's own spelling of the model. Ollama compares names loosely and echoes the asked one, so there the
-/// client's bytes stay as they are.
+/// The body with the node's own name of the model. Ollama compares names loosely and echoes the asked one, so there the client's
+/// bytes stay as they are when only the spelling differs.
 fn pieces(asked: &Asked, route: &Route, access: &NodeAccess) -> Vec<Bytes> {
-    if access.spells_loosely() || *route.spelled == *asked.facts.model {
-        return vec![asked.body.clone()];
+    let is_understood =
+        |name: &str| *name == *asked.facts.model || (access.spells_loosely() && !route.is_renamed);
+    match &route.spelled {
+        Some(name) if !is_understood(name) => {
+            let edit = (asked.facts.model_span.clone(), splice::json_string(name));
+            splice::splice(&asked.body, &[edit])
+        }
+        _ => vec![asked.body.clone()],
     }
-    let name = splice::json_string(&route.spelled);
-    splice::splice(&asked.body, &[(asked.facts.model_span.clone(), name)])
 }
 
 /// The head of a node's answer as a client may see it, without its framing.

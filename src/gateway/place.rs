@@ -13,10 +13,10 @@ use crate::fleet::{Lease, NodeId};
 use crate::model::ModelKey;
 use crate::routing::{self, Ask, NoRoute, Route};
 
-use super::Gateway;
 use super::client::Client;
 use super::credentials::NodeAccess;
 use super::proxy::Context;
+use super::{Gateway, now};
 
 /// Lost races for a slot before a request queues.
 const LOOKS_MAX: usize = 8;
@@ -29,7 +29,7 @@ pub(super) struct Waiting(Mutex<Queue<Line>>);
 /// hardly any type lacks it, and two lines for one slot would overtake each other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Line {
-    model: ModelKey,
+    models: Box<[ModelKey]>,
     operation: Operation,
     mount: Mount,
     node_index: Option<usize>,
@@ -39,7 +39,7 @@ struct Line {
 impl Line {
     fn of(ask: &Ask<'_>) -> Line {
         Line {
-            model: ask.model.clone(),
+            models: ask.wanted.models().into(),
             operation: ask.operation,
             mount: ask.mount.clone(),
             node_index: ask.node_index,
@@ -163,11 +163,12 @@ impl Gateway {
         // the slot, and another look may find another; a few such losses in a row mean that there is none.
         for _ in 0..LOOKS_MAX {
             let view = self.fleet.view();
-            let route = match routing::route(ask, &view, config.proxy.balancer, self.next_seed()) {
-                Ok(route) => route,
-                Err(NoRoute::Full) => return Ok(None),
-                Err(NoRoute::Refused(fault)) => return Err(fault),
-            };
+            let route =
+                match routing::route(ask, &view, config.proxy.balancer, self.next_seed(), now()) {
+                    Ok(route) => route,
+                    Err(NoRoute::Full) => return Ok(None),
+                    Err(NoRoute::Refused(fault)) => return Err(fault),
+                };
             let is_next = self.waiting.with(|queue| match place {
                 Some((line, ticket)) => queue.is_next(line, Some(ticket)),
                 None => queue.is_empty() || queue.is_next(&Line::of(ask), None),

@@ -5,6 +5,8 @@ mod models;
 
 mod sources;
 
+mod types;
+
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -24,11 +26,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::config::{DnsSource, NodeConfig};
 use crate::discovery;
-use crate::fleet::{NodeId, Observation};
+use crate::fleet::listing::LISTING_BYTES_MAX;
+use crate::fleet::{Cause, NodeId, Observation};
 
 use super::Gateway;
 use super::credentials::NodeAccess;
-use super::fetch::FetchLimits;
+use super::fetch::{FetchLimits, Useless};
 
 /// Longest answer to a health probe that is read.
 const HEALTH_BYTES_MAX: usize = 64 * 1024;
@@ -105,6 +108,7 @@ impl Watched<'_> {
                     node: node.id,
                     access,
                     wake: Notify::new(),
+                    back: Notify::new(),
                 });
                 let running = self.loops.spawn(watch_node(eye, self.shutdown.clone()));
                 (node.config.clone(), running)
@@ -124,6 +128,7 @@ async fn watch_node(eye: Arc<Eye>, shutdown: ShutdownWatch) {
     tokio::select! {
         () = balancer.run(shutdown, None) => (),
         () = eye.keep_models() => (),
+        () = eye.keep_type() => (),
         _ = stop.wait_for(|stopping| *stopping) => (),
     }
 }
@@ -155,6 +160,8 @@ struct Eye {
     access: Arc<NodeAccess>,
     /// Rings when the node's models should be asked for at once: it has an address, or it came back.
     wake: Notify,
+    /// Rings when the node can be asked what it is: it has an address, or it came back.
+    back: Notify,
 }
 
 /// Resolves the node's name; the last good answer is kept.
@@ -183,6 +190,7 @@ impl ServiceDiscovery for Names {
         };
         if eye.addr() != Some(addr) {
             eye.observe(Observation::Resolved(addr));
+            eye.back.notify_one();
         }
         let backend = Backend::new(&addr.to_string())?;
         Ok((BTreeSet::from([backend]), HashMap::new()))
@@ -263,18 +271,35 @@ impl Eye {
     /// Why it failed.
     async fn probe(&self, limit: Duration) -> std::result::Result<(), String> {
         let was_up = self.is_up();
-        let limits = FetchLimits {
-            time: limit,
-            body_bytes_max: HEALTH_BYTES_MAX,
-        };
-        let path = &self.access.config.health_path;
-        let result = self.gateway.get(self.node, &self.access, path, limits);
-        let result = result.await.map(drop);
-        self.observe(Observation::Probe(result.clone()));
+        let result = self.look(limit).await;
+        self.observe(match &result {
+            Ok(()) => Observation::Probe(Ok(())),
+            Err(useless) => useless.observed(),
+        });
         if !was_up && self.is_up() {
             self.wake.notify_one(); // its models may have changed while it was away
+            self.back.notify_one();
         }
-        result
+        result.map_err(Useless::into_why)
+    }
+
+    /// A node that refused our key has to show that it accepts it now. Its health path may not ask for one, and then the node would
+    /// come back with every probe and go with every listing.
+    async fn look(&self, limit: Duration) -> std::result::Result<(), Useless> {
+        let limits = |body_bytes_max| FetchLimits {
+            time: limit,
+            body_bytes_max,
+        };
+        let (gateway, access) = (&self.gateway, &self.access);
+        let get = |path, limits| gateway.get_useful(self.node, access, path, limits);
+        get(&access.config.health_path, limits(HEALTH_BYTES_MAX)).await?;
+        if self.cause() != Some(Cause::Refused) {
+            return Ok(());
+        }
+        match get(&access.config.model_path, limits(LISTING_BYTES_MAX)).await {
+            Ok(_) | Err(Useless::Failed(_)) => Ok(()),
+            Err(refused) => Err(refused),
+        }
     }
 
     fn observe(&self, seen: Observation) {
@@ -291,9 +316,12 @@ impl Eye {
     }
 
     fn is_down(&self) -> bool {
-        let view = self.gateway.fleet.view();
-        view.node(self.node)
-            .is_some_and(|node| node.health.is_down())
+        self.cause().is_some()
+    }
+
+    /// Why it is down, if it is.
+    fn cause(&self) -> Option<Cause> {
+        self.gateway.fleet.view().node(self.node)?.health.cause()
     }
 
     fn name(&self) -> &str {

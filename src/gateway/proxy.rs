@@ -11,6 +11,7 @@ use pingora::{Error, ErrorSource, Result};
 use crate::config::Config;
 use crate::dialect::{Dialect, Meter};
 use crate::error::{Fault, Kind};
+use crate::routing::OllaWords;
 use crate::telemetry::log;
 use crate::telemetry::record::{EndBy, Record};
 
@@ -21,12 +22,14 @@ use super::{Gateway, guard, now};
 
 /// What belongs to one request. Dropping it tells the request's story, so every way out tells it exactly once.
 pub struct Context {
-    gateway: Arc<Gateway>,
+    pub(super) gateway: Arc<Gateway>,
     /// What was in force when the request came; a reload meanwhile does not change its rules.
     pub(super) config: Arc<Config>,
     pub(super) record: Record,
     started: std::time::Instant,
     pub(super) dialect: Dialect,
+    /// Why no node was found for the model, where Olla's users asked.
+    pub(super) rejected: Option<OllaWords>,
     /// Set when the request goes Pingora's native streaming path.
     pub(super) passage: Option<Passage>,
     _in_flight: InFlight,
@@ -57,6 +60,7 @@ impl ProxyHttp for Proxy {
             record: Record::new(self.0.next_request_id()),
             started: now(),
             dialect: Dialect::Ollama,
+            rejected: None,
             passage: None,
             _in_flight: self.0.lifecycle.enter(),
         }
@@ -76,8 +80,9 @@ impl ProxyHttp for Proxy {
             Ok(()) => Ok(ctx.passage.is_none()),
             Err(fault) => {
                 ctx.failed(&fault);
+                let olla = ctx.rejected.as_ref();
                 client
-                    .refuse(ctx.dialect, &fault, &ctx.record.request_id)
+                    .refuse(ctx.dialect, &fault, &ctx.record.request_id, olla)
                     .await
             }
         }
@@ -132,7 +137,7 @@ impl ProxyHttp for Proxy {
             ctx.failed(&fault);
             // The connection is given up in any case: what the client sent of its body may still be under way.
             let _ = Client::new(session)
-                .refuse(ctx.dialect, &fault, &ctx.record.request_id)
+                .refuse(ctx.dialect, &fault, &ctx.record.request_id, None)
                 .await;
         }
         FailToProxy {

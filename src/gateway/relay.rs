@@ -10,7 +10,7 @@ use crate::config::Proxy;
 use crate::dialect::{Call, Close, Ending, Framing, Meter};
 use crate::error::{Fault, Kind};
 use crate::fleet::{NodeId, Observation};
-use crate::routing::Reason;
+use crate::routing::{OllaWords, Reason};
 use crate::telemetry::record::EndBy;
 
 use super::Gateway;
@@ -25,6 +25,8 @@ use super::upstream::{Answer, Connection};
 /// What was decided for a request: the call, the node that serves it, and the slot it holds there.
 pub(super) struct Served {
     pub(super) call: Call,
+    /// Whether the asked name is one that stands for others.
+    pub(super) is_alias: bool,
     pub(super) placed: Placed,
 }
 
@@ -48,7 +50,11 @@ impl Gateway {
         served: Served,
         ctx: &mut Context,
     ) -> Result<(), Fault> {
-        let Served { call, placed } = served;
+        let Served {
+            call,
+            is_alias,
+            placed,
+        } = served;
         let Placed {
             route,
             access,
@@ -64,8 +70,10 @@ impl Gateway {
         };
         let served_by = ServedBy {
             access: &access,
-            model: Some(&route.spelled),
+            // Where we know no better, the client's word went out.
+            model: route.spelled.as_deref().or(ctx.record.model.as_deref()),
             reason: route.reason,
+            olla: OllaWords::new(&config.registry, is_alias, route.reason),
         };
         self.write_answer_head(client, head, &call, served_by, ctx)
             .await?;
@@ -143,16 +151,17 @@ impl Gateway {
         if call.olla {
             insert(head, "x-olla-endpoint", &node.name)?;
             insert(head, "x-olla-backend-type", &node.profile.name)?;
-            insert(head, "x-olla-model", served_by.model.unwrap_or_default())?;
+            let asked = record.model.as_deref().unwrap_or_default();
+            insert(head, "x-olla-model", asked)?;
             insert(head, "x-olla-request-id", &record.request_id)?;
             insert(
                 head,
                 "x-olla-response-time",
                 &format!("{}ms", ctx.elapsed().as_millis()),
             )?;
-            insert(head, "x-olla-routing-strategy", "strict")?;
-            insert(head, "x-olla-routing-decision", "routed")?;
-            insert(head, "x-olla-routing-reason", served_by.reason.as_str())?;
+            for (name, value) in served_by.olla.headers() {
+                insert(head, name, value)?;
+            }
             insert(head, "x-olla-mode", "passthrough")?;
         }
         Ok(())
@@ -280,6 +289,8 @@ pub(super) struct ServedBy<'a> {
     pub(super) access: &'a NodeAccess,
     pub(super) model: Option<&'a str>,
     pub(super) reason: Reason,
+    /// The same for Olla's users.
+    pub(super) olla: OllaWords,
 }
 
 /// A stream under way.

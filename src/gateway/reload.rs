@@ -7,9 +7,13 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 use crate::config::{Config, DnsSource, NodeConfig};
 use crate::error::{Fault, Kind};
 use crate::fleet::{NodeId, Rules};
+use crate::profile::Profile;
 
 use super::Gateway;
 use super::credentials::NodeAccess;
+
+/// Most found types that are remembered; a forgotten one is found again.
+const TYPES_MAX: usize = 4096;
 
 /// How each node is reached. It also holds those of the nodes that left last, since a request may have chosen one a moment before.
 pub(super) type Accesses = HashMap<NodeId, Arc<NodeAccess>>;
@@ -19,6 +23,8 @@ pub(super) struct Members {
     config: Arc<Config>,
     /// The addresses that each DNS source's name and port stand for.
     found: HashMap<(String, u16), Vec<IpAddr>>,
+    /// The type that a node of `type: auto` was found to have, by its name and URL.
+    types: HashMap<(String, String), Arc<str>>,
 }
 
 impl Members {
@@ -26,6 +32,7 @@ impl Members {
         Members {
             config,
             found: HashMap::new(),
+            types: HashMap::new(),
         }
     }
 
@@ -41,7 +48,18 @@ impl Members {
                 }
             }
         }
-        nodes.into_iter().map(Arc::new).collect()
+        let typed = nodes.into_iter().map(|node| Arc::new(self.typed(node)));
+        typed.collect()
+    }
+
+    /// The node as what it was found to be, if its type is not written.
+    fn typed(&self, node: NodeConfig) -> NodeConfig {
+        let found = self.types.get(&type_key(&node));
+        let profile = found.and_then(|name| self.config.profiles.find(name));
+        match profile {
+            Some(profile) if node.type_is_found => node.of_type(profile),
+            _ => node,
+        }
     }
 }
 
@@ -59,6 +77,7 @@ impl Gateway {
         let next = Members {
             config: config.clone(),
             found,
+            types: members.types.clone(),
         };
         let nodes = next.nodes();
         let accesses = self.accesses_of(&nodes)?;
@@ -75,6 +94,24 @@ impl Gateway {
         // The template was used for its first node, or refused with the whole configuration; this cannot fail for another address.
         if let Err(fault) = self.seat_members() {
             log::error!("the nodes behind `{}` can't be used: {fault}", source.name);
+        }
+    }
+
+    /// Learns what a node of `type: auto` is.
+    pub(super) fn found_type(&self, node: &NodeConfig, found: &Profile) {
+        let mut members = self.lock_members();
+        // Nodes that DNS brought and took away again would pile up.
+        if TYPES_MAX <= members.types.len() {
+            members.types.clear();
+        }
+        members.types.insert(type_key(node), found.name.clone());
+        drop(members);
+        if let Err(fault) = self.seat_members() {
+            log::error!(
+                "node `{}` can't be used as {}: {fault}",
+                node.name,
+                found.name
+            );
         }
     }
 
@@ -144,6 +181,10 @@ impl Gateway {
             log::info!("node `{name}` leaves; {left} requests are still with it");
         }
     }
+}
+
+fn type_key(node: &NodeConfig) -> (String, String) {
+    (node.name.clone(), node.url.authority())
 }
 
 fn key(source: &DnsSource) -> (String, u16) {

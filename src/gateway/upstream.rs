@@ -76,7 +76,7 @@ impl Gateway {
             false => cold_limit(
                 &access.config.profile,
                 proxy.response_header_timeout,
-                &route.spelled,
+                route.spelled.as_deref().unwrap_or_default(),
             ),
         };
         let attempt = pin!(self.attempt(placed, outgoing, proxy));

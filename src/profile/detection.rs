@@ -24,7 +24,7 @@ pub struct Detection {
     pub headers: Vec<String>,
     /// Texts in the bodies of its answers, in small letters.
     pub response_patterns: Vec<String>,
-    /// Paths at which it answers with 2xx.
+    /// Paths at which it answers with 2xx and no error.
     pub paths: Vec<String>,
     /// Ports it listens on unless told otherwise.
     pub ports: Vec<u16>,
@@ -102,12 +102,15 @@ impl<'a> Answer<'a> {
             .map(|(_, value)| value.clone())
             .collect();
         let length = evidence.body_start.len().min(BODY_BYTES_MAX);
+        let body = String::from_utf8_lossy(&evidence.body_start[..length]).to_lowercase();
+        // LM Studio answers 200 with an error at paths that it does not have.
+        let is_error = body.trim_start().starts_with("{\"error\"");
         Answer {
             path: evidence.path,
-            is_good: (200..300).contains(&evidence.status),
+            is_good: (200..300).contains(&evidence.status) && !is_error,
             agents,
             headers: headers.into_iter().map(|(name, _)| name).collect(),
-            body: String::from_utf8_lossy(&evidence.body_start[..length]).to_lowercase(),
+            body,
         }
     }
 }

@@ -1,45 +1,84 @@
 //! Which nodes may serve a request, or the fault that says why none may.
 
+use std::collections::HashSet;
+use std::fmt::Display;
+use std::time::{Duration, Instant};
+
 use crate::dialect::{Mount, Operation};
 use crate::error::{Fault, Kind};
-use crate::fleet::{Health, Holder, Node, Snapshot};
+use crate::fleet::{Health, Holder, Node, NodeId, Snapshot, State};
 use crate::profile::Needs;
 use crate::routing::pick::Candidate;
-use crate::routing::{Ask, HeadAsk};
+use crate::routing::{Ask, HeadAsk, Lack};
 
 /// Most nodes that a fault names; a fleet of hundreds must not become one sentence.
 const NAMED_MAX: usize = 3;
+
+/// Why nobody who has what is asked for may serve it.
+pub(super) struct NoHolder {
+    /// What the knowledge of the nodes lacks, unless something else is in the way.
+    pub(super) lack: Option<Lack>,
+    pub(super) fault: Fault,
+}
+
+impl From<Fault> for NoHolder {
+    fn from(fault: Fault) -> NoHolder {
+        NoHolder { lack: None, fault }
+    }
+}
 
 /// The nodes that may serve a request for a model; never empty.
 pub(super) fn holders<'a>(
     ask: &Ask<'_>,
     view: &'a Snapshot,
-) -> Result<Vec<Candidate<'a, &'a Holder>>, Fault> {
+    now: Instant,
+) -> Result<Vec<Candidate<'a, &'a Holder>>, NoHolder> {
     asked_node(ask.node_index, view)?;
-    let holders = view.holders(ask.model).unwrap_or_default();
-    let holding: Vec<_> = holders
-        .iter()
-        .filter(|holder| ask.node_index.is_none_or(|index| holder.at == index))
-        .map(|holder| Candidate::new(view.node_of(holder), holder, holder.warm))
-        .filter(|it| it.node.is_on(ask.mount))
-        .collect();
-    let what = format!("model \"{}\"", ask.model.as_str());
+    let holding = holding(ask, view);
     if holding.is_empty() {
-        return Err(unknown(&what, ask, view));
+        return Err(NoHolder {
+            lack: Some(Lack::Unknown),
+            fault: unknown(ask, view, now),
+        });
     }
     let mut able = holding.clone();
     able.retain(|it| can_serve(it.node, ask.operation, ask.needs));
     if able.is_empty() {
-        return Err(untranslated(&what, &holding, ask.operation));
+        return Err(untranslated(&ask.wanted.to_string(), &holding, ask.operation).into());
     }
-    able.retain(|it| !ask.tried.contains(&it.node.id));
-    healthy(able, &what, &holding)
+    let is_tried = |it: &Candidate<'_, _>| ask.tried.contains(&it.node.id);
+    let was_tried = able.iter().any(is_tried);
+    able.retain(|it| !is_tried(it));
+    // Another node's "not found" would hide what a node that has the model failed with.
+    let lack = (!was_tried).then_some(Lack::Unavailable);
+    healthy(able, &ask.wanted, &holding, now).map_err(|fault| NoHolder { lack, fault })
+}
+
+/// The nodes that the address allows and that have what is asked for, each once: with the best of what it has.
+fn holding<'a>(ask: &Ask<'_>, view: &'a Snapshot) -> Vec<Candidate<'a, &'a Holder>> {
+    let mut holding: Vec<Candidate<'a, &'a Holder>> = Vec::new();
+    for (rank, model) in ask.wanted.models().iter().enumerate() {
+        let holders = view.holders(model).unwrap_or_default();
+        let allowed = holders
+            .iter()
+            .filter(|holder| ask.node_index.is_none_or(|index| holder.at == index))
+            .map(|holder| Candidate::new(view.node_of(holder), holder, holder.warm).ranked(rank))
+            .filter(|it| it.node.is_on(ask.mount));
+        if rank == 0 {
+            holding.extend(allowed);
+            continue;
+        }
+        let has_better: HashSet<NodeId> = holding.iter().map(|it| it.node.id).collect();
+        holding.extend(allowed.filter(|it| !has_better.contains(&it.node.id)));
+    }
+    holding
 }
 
 /// The nodes that may serve a request that names no model; never empty.
 pub(super) fn nodes<'a>(
     ask: &HeadAsk<'_>,
     view: &'a Snapshot,
+    now: Instant,
 ) -> Result<Vec<Candidate<'a, ()>>, Fault> {
     asked_node(ask.node_index, view)?;
     let meant: Vec<_> = meant(view, ask.mount, ask.node_index)
@@ -52,7 +91,7 @@ pub(super) fn nodes<'a>(
         return Err(Fault::refused(501, "not_implemented", message));
     }
     able.retain(|it| !ask.tried.contains(&it.node.id));
-    healthy(able, "this call", &meant)
+    healthy(able, &"this call", &meant, now)
 }
 
 fn asked_node(node_index: Option<usize>, view: &Snapshot) -> Result<(), Fault> {
@@ -69,13 +108,13 @@ fn asked_node(node_index: Option<usize>, view: &Snapshot) -> Result<(), Fault> {
     }
 }
 
-fn can_serve(node: &Node, operation: Operation, needs: Needs) -> bool {
+pub(super) fn can_serve(node: &Node, operation: Operation, needs: Needs) -> bool {
     let profile = &node.config.profile;
     profile.can_serve(operation, node.version.as_deref(), needs)
 }
 
 /// The nodes that the address of a call allows, those among them that it insists on.
-fn meant<'a>(
+pub(super) fn meant<'a>(
     view: &'a Snapshot,
     mount: &Mount,
     node_index: Option<usize>,
@@ -89,12 +128,14 @@ fn meant<'a>(
 /// A node that is up beats one that was never proven; one that is down is never asked.
 fn healthy<'a, H: Copy>(
     untried: Vec<Candidate<'a, H>>,
-    what: &str,
+    what: &dyn Display,
     all: &[Candidate<'a, H>],
+    now: Instant,
 ) -> Result<Vec<Candidate<'a, H>>, Fault> {
-    for health in [Health::Up, Health::Unknown] {
+    let is_unproven = |node: &Node| node.state() == State::Unknown;
+    for serves in [Node::is_open, is_unproven] {
         let mut fit = untried.clone();
-        fit.retain(|it| it.node.health == health && !it.node.draining);
+        fit.retain(|it| serves(it.node));
         if !fit.is_empty() {
             return Ok(fit);
         }
@@ -104,18 +145,21 @@ fn healthy<'a, H: Copy>(
         let names = names(all.iter().map(|it| it.node));
         return Err(unavailable(
             &down,
+            now,
             format!("every node for {what} was tried and failed ({names}); try again later"),
         ));
     }
     let reasons = some(down.iter().map(|node| state(node)));
     Err(unavailable(
         &down,
+        now,
         format!("no healthy node for {what} ({reasons}); try again when it is back"),
     ))
 }
 
 /// 404, unless a node that has not told its models yet may turn out to have it.
-fn unknown(what: &str, ask: &Ask<'_>, view: &Snapshot) -> Fault {
+fn unknown(ask: &Ask<'_>, view: &Snapshot, now: Instant) -> Fault {
+    let what = &ask.wanted;
     let meant: Vec<&Node> = meant(view, ask.mount, ask.node_index).collect();
     let silent: Vec<&Node> = meant
         .iter()
@@ -127,15 +171,30 @@ fn unknown(what: &str, ask: &Ask<'_>, view: &Snapshot) -> Fault {
         .any(|node| !matches!(node.health, Health::Down { .. }));
     if view.nodes.is_empty() {
         let message = format!("{what} is on no node: none is known yet; try again in a moment");
-        return unavailable(&silent, message);
+        return unavailable(&silent, now, message);
     }
     if !silent.is_empty() && (awaited || silent.len() == meant.len()) {
         let reasons = some(silent.iter().map(|node| state(node)));
         let message =
             format!("{what} is on no node heard so far ({reasons}); try again in a moment");
-        return unavailable(&silent, message);
+        return unavailable(&silent, now, message);
     }
-    Fault::new(Kind::UnknownModel, format!("{what} not found"))
+    let message = match (ask.node_index, ask.mount) {
+        (Some(index), _) => {
+            let name = meant
+                .first()
+                .map_or("of another type", |node| &node.config.name);
+            format!(
+                "{what} not found on node {index} ({name}); leave the index out to let the gateway choose"
+            )
+        }
+        (None, Mount::Profile(name)) => format!("{what} not found on nodes of type {name}"),
+        (None, _) if ask.wanted.is_alias() => {
+            format!("{what} not found: no node has any of them; `ollama pull` one")
+        }
+        (None, _) => format!("{what} not found"),
+    };
+    Fault::new(Kind::UnknownModel, message)
 }
 
 fn untranslated(what: &str, holding: &[Candidate<'_, &Holder>], operation: Operation) -> Fault {
@@ -193,23 +252,40 @@ fn counterparts(operation: Operation) -> &'static [(Operation, &'static str)] {
     }
 }
 
-/// 503; the next probe may change it, so that is when to come back.
-fn unavailable(nodes: &[&Node], message: String) -> Fault {
-    let soonest_s = nodes
-        .iter()
-        .map(|node| node.config.check_interval.as_secs())
-        .min();
-    let retry_after_s = u32::try_from(soonest_s.unwrap_or(1).max(1)).unwrap_or(u32::MAX);
+/// 503, with the moment when the first of the nodes may be back.
+fn unavailable(nodes: &[&Node], now: Instant, message: String) -> Fault {
+    let soonest = nodes.iter().map(|node| back_in(node, now)).min();
+    // Rounded up: who comes back a moment too early is refused once more.
+    let soonest_s = soonest.map_or(1, |pause| pause.as_millis().div_ceil(1000).max(1));
+    let retry_after_s = u32::try_from(soonest_s).unwrap_or(u32::MAX);
     Fault::new(Kind::Unavailable { retry_after_s }, message)
+}
+
+/// What is left of the time it stays out; else the next probe may bring it back.
+fn back_in(node: &Node, now: Instant) -> Duration {
+    let left = match node.health {
+        Health::Down { until, .. } => until.and_then(|until| until.checked_duration_since(now)),
+        _ => None,
+    };
+    left.unwrap_or(node.config.check_interval)
 }
 
 /// Why a node cannot be asked.
 fn state(node: &Node) -> String {
     let name = &node.config.name;
+    let is = match node.state() {
+        State::Draining => return format!("{name} is draining"),
+        State::Unknown | State::Healthy | State::Trial => {
+            return format!("{name} has not told its models yet");
+        }
+        State::Offline => "down",
+        State::Ejected => "ejected",
+        State::ConfigError => "misconfigured",
+        State::RateLimited => "rate limited",
+    };
     match &node.health {
-        _ if node.draining => format!("{name} is draining"),
-        Health::Down { why, .. } => format!("{name} is down: {why}"),
-        Health::Unknown | Health::Up => format!("{name} has not told its models yet"),
+        Health::Down { why, .. } => format!("{name} is {is}: {why}"),
+        _ => format!("{name} is {is}"),
     }
 }
 
@@ -218,7 +294,7 @@ fn names<'a>(nodes: impl Iterator<Item = &'a Node>) -> String {
 }
 
 /// The first few of many, and how many more there are.
-fn some(all: impl Iterator<Item = String>) -> String {
+pub(super) fn some(all: impl Iterator<Item = String>) -> String {
     let mut all: Vec<String> = all.collect();
     let more = all.len().saturating_sub(NAMED_MAX);
     all.truncate(NAMED_MAX);

@@ -3,22 +3,29 @@
 //! A route is advice from a snapshot and may be wrong by a moment; `Fleet::try_lease` may not.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::config::Balancer;
+use crate::config::{Balancer, Fallback};
 use crate::dialect::{Mount, Operation};
 use crate::error::Fault;
 use crate::fleet::{NodeId, Snapshot};
-use crate::model::ModelKey;
 use crate::profile::Needs;
 
+mod wanted;
+pub use wanted::Wanted;
+
+mod fallback;
 mod filter;
 mod pick;
+
+mod olla;
+pub use olla::OllaWords;
 
 /// What a request whose body names a model needs of a node.
 #[derive(Debug, Clone, Copy)]
 pub struct Ask<'a> {
-    /// The asked model, comparable.
-    pub model: &'a ModelKey,
+    /// The asked model, or what the asked alias stands for.
+    pub wanted: Wanted<'a>,
     /// What is wanted of it; a node's profile must serve that.
     pub operation: Operation,
     /// What it needs of a node besides the model and the call.
@@ -29,6 +36,15 @@ pub struct Ask<'a> {
     pub node_index: Option<usize>,
     /// Nodes that failed this request already.
     pub tried: &'a [NodeId],
+    /// Who may be asked when nobody who is known to have the model can be.
+    pub fallback: Fallback,
+}
+
+impl Ask<'_> {
+    /// Whether nothing but the name of one model says which nodes are meant.
+    pub fn is_plain(&self) -> bool {
+        *self.mount == Mount::All && self.node_index.is_none() && !self.wanted.is_alias()
+    }
 }
 
 /// What a request that is routed by its head alone needs of a node.
@@ -49,8 +65,12 @@ pub struct HeadAsk<'a> {
 pub struct Route {
     /// Whom to ask; a lease must still be had.
     pub node: NodeId,
-    /// The model's name as that node spells it.
-    pub spelled: Arc<str>,
+    /// The model's name as that node spells it; `None` leaves the client's word, for want of better knowledge.
+    pub spelled: Option<Arc<str>>,
+    /// Whether that is another name than the asked one, and not just another spelling of it.
+    pub is_renamed: bool,
+    /// Which of [`Wanted::models`] the node has; `None` when nobody knows whether it has any.
+    pub place: Option<usize>,
     /// Whether the node has the model in memory, which decides how long its first byte may take.
     pub warm: bool,
     /// For logs, metrics and `X-Arriero-Route`.
@@ -83,6 +103,17 @@ pub enum Reason {
     LeastConnections,
     /// By chance.
     Random,
+    /// Nobody who is known to have the model could be asked, so somebody was who may have it.
+    Fallback(Lack),
+}
+
+/// Why nobody who is known to have a model can be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lack {
+    /// Nobody is known to have it.
+    Unknown,
+    /// Those who have it are down or draining.
+    Unavailable,
 }
 
 impl Reason {
@@ -96,6 +127,7 @@ impl Reason {
             Reason::RoundRobin => "round_robin",
             Reason::LeastConnections => "least_connections",
             Reason::Random => "random",
+            Reason::Fallback(_) => "fallback",
         }
     }
 }
@@ -109,25 +141,39 @@ pub enum NoRoute {
     Refused(Fault),
 }
 
-/// Names the node for a request. `seed` is a counter for `round-robin`, any number for the others.
+/// Names the node for a request. `seed` is a counter for `round-robin`, any number for the others; `now` only tells a refused client
+/// when to come back.
 ///
 /// # Errors
-/// [`NoRoute::Full`] when every node that could serve it is full; else a fault: 404 when no node has the model, 501 when those that
-/// have it do not speak the dialect, 503 when they are down, were tried, or have not told their models yet.
+/// [`NoRoute::Full`] when every node that could serve it is full; else a fault, unless the ask's fallback admits a node: 404 when no
+/// node has the model, 501 when those that have it do not speak the dialect, 503 when they are down, were tried, or have not told
+/// their models yet.
 pub fn route(
     ask: &Ask<'_>,
     view: &Snapshot,
     balancer: Balancer,
     seed: u64,
+    now: Instant,
 ) -> Result<Route, NoRoute> {
-    let candidates = filter::holders(ask, view).map_err(NoRoute::Refused)?;
+    let candidates = match filter::holders(ask, view, now) {
+        Ok(candidates) => candidates,
+        Err(none) => return fallback::route(ask, view, balancer, seed, none),
+    };
     let (chosen, reason) = pick::pick(&candidates, balancer, seed).ok_or(NoRoute::Full)?;
     Ok(Route {
         node: chosen.node.id,
-        spelled: Arc::clone(&chosen.holder.spelled),
+        spelled: Some(Arc::clone(&chosen.holder.spelled)),
+        is_renamed: ask.wanted.is_renamed(chosen.rank()),
+        place: Some(chosen.rank()),
         warm: chosen.holder.warm,
         reason,
     })
+}
+
+/// Why no node that is known to have what is asked for can be asked, as far as asking the nodes for their models again may
+/// change it; `None` when one can, or when something else is in the way.
+pub fn lack(ask: &Ask<'_>, view: &Snapshot, now: Instant) -> Option<Lack> {
+    filter::holders(ask, view, now).err()?.lack
 }
 
 /// Names the node for a request that names no model. `adaptive` goes by tier and by free room, its reason is `priority`.
@@ -139,8 +185,9 @@ pub fn route_head(
     view: &Snapshot,
     balancer: Balancer,
     seed: u64,
+    now: Instant,
 ) -> Result<HeadRoute, NoRoute> {
-    let candidates = filter::nodes(ask, view).map_err(NoRoute::Refused)?;
+    let candidates = filter::nodes(ask, view, now).map_err(NoRoute::Refused)?;
     let (chosen, reason) = pick::pick(&candidates, balancer, seed).ok_or(NoRoute::Full)?;
     let reason = match reason {
         Reason::Warm | Reason::Cold => Reason::Priority,

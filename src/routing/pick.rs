@@ -15,6 +15,8 @@ pub(super) struct Candidate<'a, H> {
     pub(super) node: &'a Node,
     pub(super) holder: H,
     warm: bool,
+    /// Where what it has stands among the models of an alias, best first.
+    rank: usize,
     in_flight: u32,
     last_picked: u64,
 }
@@ -25,24 +27,30 @@ impl<'a, H> Candidate<'a, H> {
             node,
             holder,
             warm,
+            rank: 0,
             in_flight: node.in_flight(),
             last_picked: node.last_picked(),
         }
     }
 
+    pub(super) fn ranked(self, rank: usize) -> Candidate<'a, H> {
+        Candidate { rank, ..self }
+    }
+
+    pub(super) fn rank(&self) -> usize {
+        self.rank
+    }
+
     /// Whether a lease would be granted.
     fn is_free(&self) -> bool {
-        self.node
-            .config
-            .slots
-            .is_none_or(|slots| self.in_flight < slots)
+        self.node.slots().is_none_or(|slots| self.in_flight < slots)
     }
 
     /// Whether it should take more: like [`Self::is_free`], with a soft limit for `auto` nodes.
     fn has_room(&self) -> bool {
         let of_type = self.node.config.profile.characteristics.max_concurrent;
         let assumed = of_type.map_or(SLOTS_ASSUMED, |limit| limit.requests);
-        self.in_flight < self.node.config.slots.unwrap_or(assumed)
+        self.in_flight < self.node.slots().unwrap_or(assumed)
     }
 
     fn priority(&self) -> u32 {
@@ -67,7 +75,8 @@ pub(super) fn pick<'c, 'a, H>(
     balancer: Balancer,
     seed: u64,
 ) -> Option<(&'c Candidate<'a, H>, Reason)> {
-    let free: Vec<_> = candidates.iter().filter(|it| it.is_free()).collect();
+    let mut free: Vec<_> = candidates.iter().filter(|it| it.is_free()).collect();
+    keep_best_rank(&mut free);
     let (chosen, reason) = match balancer {
         Balancer::Adaptive => adaptive(&free, seed)?,
         Balancer::Priority => (random(&highest_tier(&free), seed)?, Reason::Priority),
@@ -84,6 +93,15 @@ pub(super) fn pick<'c, 'a, H>(
         reason
     };
     Some((chosen, reason))
+}
+
+/// An alias's earlier targets come before its later ones whatever the balancer, as long as one of their nodes has room. When
+/// nobody has, what is free is free: as with tiers, room is an assumption that may not cost a slot.
+fn keep_best_rank<H>(free: &mut Vec<&Candidate<'_, H>>) {
+    let roomy = free.iter().filter(|it| it.has_room());
+    if let Some(best) = roomy.map(|it| it.rank).min() {
+        free.retain(|it| it.rank == best);
+    }
 }
 
 /// The highest tier with room; in it warm before cold, then the smallest share of its weight. When nobody has room, `auto`

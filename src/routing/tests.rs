@@ -1,14 +1,18 @@
 //! The table of decisions (`tests/golden/routing/table.txt`) and the laws that hold for every fleet.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::fleet::Health;
+use crate::config::Alias;
+use crate::fleet::State;
 use crate::fleet::fixture::{Herd, herd, operation};
+use crate::model::ModelKey;
 
 const TABLE: &str = include_str!("../../tests/golden/routing/table.txt");
+const FALLBACKS: [Fallback; 3] = [Fallback::All, Fallback::CompatibleOnly, Fallback::None];
 const BALANCERS: [(&str, Balancer); 5] = [
     ("adaptive", Balancer::Adaptive),
     ("priority", Balancer::Priority),
@@ -46,6 +50,7 @@ fn decide(herd: &Herd, question: &str) -> String {
     let (mut asked, mut mount, mut node_index) = (Operation::Chat, Mount::All, None);
     let mut needs = Needs::default();
     let (mut tried, mut balancer, mut seed) = (Vec::new(), Balancer::Adaptive, 0);
+    let (mut aliases, mut fallback) = (Vec::new(), Fallback::None);
     for word in words {
         match word.split_once('=') {
             None if word == "streamed" => needs.stream = true,
@@ -55,6 +60,10 @@ fn decide(herd: &Herd, question: &str) -> String {
             Some(("on", _)) => mount = Mount::Profile("ollama".into()),
             Some(("index", number)) => node_index = number.parse().ok(),
             Some(("seed", number)) => seed = number.parse().unwrap(),
+            Some(("for", targets)) => aliases = vec![alias(model, targets)],
+            Some(("or", word)) => {
+                fallback = *FALLBACKS.iter().find(|it| it.word() == word).unwrap();
+            }
             Some(("by", name)) => balancer = BALANCERS.iter().find(|(n, _)| *n == name).unwrap().1,
             Some(("tried", names)) => {
                 let nodes = view
@@ -74,23 +83,59 @@ fn decide(herd: &Herd, question: &str) -> String {
             node_index,
             tried,
         };
-        route_head(&ask, &view, balancer, seed).map(|route| (route.node, route.reason))
+        route_head(&ask, &view, balancer, seed, Instant::now())
+            .map(|route| (route.node, route.reason, None))
     } else {
-        let model = &ModelKey::parse(model).unwrap();
+        let key = &ModelKey::parse(model).unwrap();
         let ask = Ask {
-            model,
+            wanted: Wanted::new(key.as_str(), key, &aliases),
             operation: asked,
             needs,
             mount: &mount,
             node_index,
             tried,
+            fallback,
         };
-        route(&ask, &view, balancer, seed).map(|route| (route.node, route.reason))
+        route(&ask, &view, balancer, seed, Instant::now()).map(|route| {
+            let other_name = route.spelled.filter(|_| route.is_renamed);
+            (route.node, route.reason, other_name)
+        })
     };
+    written(&view, decision)
+}
+
+/// A decision with the name that the node is asked for where it is another than the asked one.
+fn written(
+    view: &Snapshot,
+    decision: Result<(NodeId, Reason, Option<Arc<str>>), NoRoute>,
+) -> String {
     match decision {
-        Ok((node, reason)) => format!("{} ({})", view.nodes[node.0].config.name, reason.as_str()),
+        Ok((node, reason, other_name)) => {
+            let other_name = other_name.map_or(String::new(), |name| format!(" as {name}"));
+            let node = &view.nodes[node.0].config.name;
+            format!("{node} ({}){other_name}", reason.as_str())
+        }
         Err(NoRoute::Full) => "full".to_owned(),
         Err(NoRoute::Refused(fault)) => format!("{} {fault}", fault.status()),
+    }
+}
+
+fn alias(name: &str, targets: &str) -> Alias {
+    let key = |name: &str| ModelKey::parse(name).unwrap();
+    let targets = targets.split(',').map(|name| (name.to_owned(), key(name)));
+    Alias::new(name.to_owned(), key(name), targets.collect())
+}
+
+/// A chat with one model that any node may serve.
+fn ask<'a>(model: &'a ModelKey, tried: &'a [NodeId]) -> Ask<'a> {
+    Ask {
+        wanted: Wanted::new(model.as_str(), model, &[]),
+        operation: Operation::Chat,
+        needs: Needs::default(),
+        mount: &Mount::All,
+        node_index: None,
+        tried,
+        fallback: Fallback::None,
     }
 }
 
@@ -98,48 +143,63 @@ fn decide(herd: &Herd, question: &str) -> String {
 fn the_nodes_own_spelling_is_what_it_will_be_asked_for() {
     let herd = herd("gpu1 up 0/4 LLaMA:latest");
     let model = &ModelKey::parse("llama").unwrap();
-    let ask = Ask {
-        model,
-        operation: Operation::Chat,
-        needs: Needs::default(),
-        mount: &Mount::All,
-        node_index: None,
-        tried: &[],
-    };
-    let route = route(&ask, &herd.fleet.view(), Balancer::Adaptive, 0).unwrap();
-    assert_eq!(&*route.spelled, "LLaMA:latest");
+    let ask = ask(model, &[]);
+    let route = route(
+        &ask,
+        &herd.fleet.view(),
+        Balancer::Adaptive,
+        0,
+        Instant::now(),
+    )
+    .unwrap();
+    assert_eq!(route.spelled.as_deref(), Some("LLaMA:latest"));
 }
 
 #[test]
 fn a_refusal_says_when_to_come_back() {
-    let herd = herd("gpu1 down 0/4 llama");
     let model = &ModelKey::parse("llama").unwrap();
-    let ask = Ask {
-        model,
-        operation: Operation::Chat,
-        needs: Needs::default(),
-        mount: &Mount::All,
-        node_index: None,
-        tried: &[],
-    };
-    let refused = route(&ask, &herd.fleet.view(), Balancer::Adaptive, 0).unwrap_err();
-    let NoRoute::Refused(fault) = refused else {
-        panic!("{refused:?}")
-    };
-    assert_eq!(
-        fault.kind,
-        crate::error::Kind::Unavailable { retry_after_s: 5 }
-    );
+    let ask = ask(model, &[]);
+    for (fleet, later_s, expected) in [
+        // The next probe, which every `check_interval` of 5 s brings.
+        ("a down 0/4 llama", 0, 5),
+        ("a refused 0/4 llama", 0, 5),
+        // The end of the time it stays out, and after that the next probe.
+        ("a limited 0/4 llama", 0, 30),
+        ("a limited 0/4 llama", 28, 2),
+        ("a limited 0/4 llama", 31, 5),
+        ("a ejected 0/4 llama", 3, 2),
+        // Whichever is back first.
+        ("a limited 0/4 llama\nb down 0/4 llama", 0, 5),
+        ("a limited 0/4 llama\nb down 0/4 llama", 28, 2),
+        // Another node's models do not matter.
+        ("a limited 0/4 llama\nb down 0/4 qwen", 0, 30),
+    ] {
+        let view = herd(fleet).fleet.view();
+        let now = Instant::now() + Duration::from_secs(later_s);
+        let refused = route(&ask, &view, Balancer::Adaptive, 0, now).unwrap_err();
+        let NoRoute::Refused(fault) = refused else {
+            panic!("{refused:?}")
+        };
+        let retry_after_s = expected;
+        assert_eq!(
+            fault.kind,
+            crate::error::Kind::Unavailable { retry_after_s },
+            "{fleet} {later_s}"
+        );
+    }
 }
 
 /// A node as text: any health, any load, with or without the model.
 fn any_node() -> impl Strategy<Value = String> {
-    let health = prop::sample::select(vec!["up", "up", "down", "ejected", "unknown"]);
+    let health = prop::sample::select(vec![
+        "up", "up", "trial", "down", "ejected", "unknown", "refused", "limited", "draining",
+    ]);
     let slots = (0_u32..6, prop::option::of(1_u32..6));
     let model = prop::sample::select(vec!["llama", "llama*", "llama*", "qwen"]);
     (health, slots, 1_u32..4, 1_u32..4, model).prop_map(
         |(health, (taken, slots), priority, weight, model)| {
-            let taken = slots.map_or(taken, |slots| taken.min(slots));
+            let slots_now = if health == "trial" { Some(1) } else { slots };
+            let taken = slots_now.map_or(taken, |slots| taken.min(slots));
             let slots = slots.map_or("auto".to_owned(), |slots| slots.to_string());
             format!("{health} {taken}/{slots} p{priority} w{weight} {model}")
         },
@@ -159,21 +219,46 @@ proptest! {
         let view = herd.fleet.view();
         let tried: Vec<NodeId> = tried.into_iter().map(NodeId).collect();
         let model = &ModelKey::parse("llama").unwrap();
-        let ask = Ask { model, operation: Operation::Chat, needs: Needs::default(), mount: &Mount::All, node_index: None, tried: &tried };
+        let ask = ask(model, &tried);
         let has_model = |node: &&crate::fleet::Node| node.models().iter().any(|it| it.key == *model);
-        let is_free = |node: &&crate::fleet::Node| node.config.slots.is_none_or(|slots| node.in_flight() < slots);
-        match route(&ask, &view, balancer.1, seed) {
+        let is_free = |node: &&crate::fleet::Node| match node.state() {
+            State::Trial => node.in_flight() == 0,
+            _ => node.config.slots.is_none_or(|slots| node.in_flight() < slots),
+        };
+        match route(&ask, &view, balancer.1, seed, Instant::now()) {
             Ok(route) => {
                 let node = &view.nodes[route.node.0];
                 prop_assert!(has_model(&node) && is_free(&node) && !tried.contains(&node.id));
-                prop_assert!(matches!(node.health, Health::Up | Health::Unknown));
+                prop_assert!(matches!(node.state(), State::Healthy | State::Trial | State::Unknown));
                 prop_assert!(herd.fleet.try_lease(node.id).is_some());
             }
             Err(_) => {
                 let could = view.nodes.iter().filter(has_model).filter(is_free);
-                let mut could = could.filter(|node| node.health == Health::Up && !tried.contains(&node.id));
+                let mut could = could.filter(|node| matches!(node.state(), State::Healthy | State::Trial) && !tried.contains(&node.id));
                 prop_assert!(could.next().is_none());
             }
+        }
+    }
+
+    #[test]
+    fn an_alias_never_sends_to_a_later_target_while_a_node_with_an_earlier_one_has_room(
+        nodes in prop::collection::vec(any_node(), 1..6),
+        balancer in prop::sample::select(BALANCERS.to_vec()),
+        seed: u64,
+    ) {
+        let lines: Vec<String> = nodes.iter().enumerate().map(|(at, node)| format!("n{at} {node}")).collect();
+        let herd = herd(&lines.join("\n"));
+        let view = herd.fleet.view();
+        let (aliases, key) = ([alias("both", "qwen,llama")], ModelKey::parse("both").unwrap());
+        let ask = Ask { wanted: Wanted::new("both", &key, &aliases), ..ask(&key, &[]) };
+        let has = |node: &crate::fleet::Node, name: &str| node.models().iter().any(|it| *it.name == *name);
+        let roomy = |node: &&crate::fleet::Node| node.in_flight() < node.config.slots.unwrap_or(pick::SLOTS_ASSUMED);
+        let up = || view.nodes.iter().filter(|node| node.state() == State::Healthy);
+        if let Ok(route) = route(&ask, &view, balancer.1, seed, Instant::now()) {
+            let spelled = route.spelled.unwrap();
+            prop_assert!(has(&view.nodes[route.node.0], &spelled));
+            let earlier_has_room = up().filter(roomy).any(|node| has(node, "qwen"));
+            prop_assert!(!earlier_has_room || *spelled == *"qwen");
         }
     }
 
@@ -185,11 +270,11 @@ proptest! {
         let lines: Vec<String> = weights.iter().enumerate().map(|(at, weight)| format!("n{at} up 0/4 w{weight} llama")).collect();
         let view = herd(&lines.join("\n")).fleet.view();
         let model = &ModelKey::parse("llama").unwrap();
-        let ask = Ask { model, operation: Operation::Chat, needs: Needs::default(), mount: &Mount::All, node_index: None, tried: &[] };
+        let ask = ask(model, &[]);
         let cycle = u64::from(weights.iter().sum::<u32>());
         let mut shares = HashMap::<usize, u32>::new();
         for seed in start * cycle..(start + 1) * cycle {
-            *shares.entry(route(&ask, &view, Balancer::RoundRobin, seed).unwrap().node.0).or_default() += 1;
+            *shares.entry(route(&ask, &view, Balancer::RoundRobin, seed, Instant::now()).unwrap().node.0).or_default() += 1;
         }
         let shares: Vec<u32> = (0..weights.len()).map(|at| shares[&at]).collect();
         prop_assert_eq!(shares, weights);

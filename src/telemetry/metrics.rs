@@ -8,6 +8,10 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+mod nodes;
+
+pub use nodes::Nodes;
+
 use super::record::{EndBy, Record};
 use crate::profile::extraction::Value;
 
@@ -25,6 +29,8 @@ pub struct Metrics {
     pub retries: IntCounterVec,
     /// New configurations.
     pub reloads: Reloads,
+    /// `arriero_discovery_refreshes_total` by `result`: what asking the nodes again did for requests whose model nobody had.
+    pub refreshes: IntCounterVec,
     /// `arriero_active_requests`: requests in work, the waiting included.
     pub in_flight: IntGauge,
     /// `arriero_model_conflicts`: names under which nodes have different models.
@@ -70,20 +76,6 @@ pub struct Queue {
     pub rejected: IntCounterVec,
 }
 
-/// The nodes as seen from here.
-pub struct Nodes {
-    /// `arriero_upstream_requests_total` by `node` and `code`: heads of answers.
-    pub answers: IntCounterVec,
-    /// `arriero_upstream_errors_total` by `node` and `kind`: what a node did wrong.
-    pub errors: IntCounterVec,
-    /// `arriero_upstream_inflight` by `node`: slots taken by this gateway.
-    pub in_flight: IntGaugeVec,
-    /// `arriero_upstream_health` by `node`: 1 up, 0 down or unknown.
-    pub health: IntGaugeVec,
-    /// `arriero_upstream_model_loaded` by `node` and `model`: 1 while it is in memory.
-    pub loaded: IntGaugeVec,
-}
-
 /// Seconds; long at the top, since a cold model takes minutes.
 const DURATION_BUCKETS: &[f64] = &[
     0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92, 163.84,
@@ -127,6 +119,11 @@ impl Metrics {
             nodes: Nodes::declare(&declare)?,
             reloads: Reloads::declare(&declare)?,
             retries: declare.counter("retries_total", retries, &["reason"])?,
+            refreshes: declare.counter(
+                "discovery_refreshes_total",
+                "Misses that made the nodes be asked for their models",
+                &["result"],
+            )?,
             in_flight: declare.gauge("active_requests", "Requests in work")?,
             model_conflicts: declare.gauge(
                 "model_conflicts",
@@ -279,31 +276,6 @@ impl Reloads {
         };
         reloads.last_ok.set(1);
         Ok(reloads)
-    }
-}
-
-impl Nodes {
-    fn declare(declare: &Declare<'_>) -> Result<Nodes, prometheus::Error> {
-        let loaded = "1 for each model in a node's memory";
-        Ok(Nodes {
-            answers: declare.counter(
-                "upstream_requests_total",
-                "Answers by status",
-                &["node", "code"],
-            )?,
-            errors: declare.counter(
-                "upstream_errors_total",
-                "Failures by kind",
-                &["node", "kind"],
-            )?,
-            in_flight: declare.gauges(
-                "upstream_inflight",
-                "Slots taken by this gateway",
-                &["node"],
-            )?,
-            health: declare.gauges("upstream_health", "1 up, 0 down or unknown", &["node"])?,
-            loaded: declare.gauges("upstream_model_loaded", loaded, &["node", "model"])?,
-        })
     }
 }
 

@@ -238,7 +238,8 @@ async fn entries_tell_where_and_what() {
 
 #[tokio::test]
 async fn what_is_offered_is_what_is_routed() {
-    let herd = herd_of(mixed(), RULES).await;
+    let rules = "model_aliases: { remote: [\"far.llama3.2:3b\"], Helper: [\"Qwen/Qwen3-8B\"] }";
+    let herd = herd_of(mixed(), rules).await;
     for model in ["secret", "far.phi4", "phi4", "far.secret"] {
         herd.post("/api/chat", &chat(model)).await.is(404);
     }
@@ -259,6 +260,12 @@ async fn what_is_offered_is_what_is_routed() {
         let body = String::from_utf8_lossy(&seen.body).into_owned();
         assert!(body.contains(r#""model":"llama3.2:3b""#), "{body}");
     }
+    // What is listed as an alias is routed as one, also under the prefix of its target.
+    let reply = herd.post("/api/chat", &chat("remote")).await.is(200);
+    assert_eq!(reply.header("x-arriero-node"), Some("gpu-1"));
+    herd.post("/v1/chat/completions", &chat("Helper"))
+        .await
+        .is(200);
     let loaded = |model: &'static str| {
         herd.eventually(model, move |view| {
             let ps = view.ps(&arriero::fleet::Scope::ALL);

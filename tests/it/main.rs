@@ -24,10 +24,18 @@ mod limits;
 
 mod slots;
 
+mod aliases;
+
+mod strategies;
+
+mod refresh;
+
 mod fairness;
 
 mod catalogue;
 mod death;
+
+mod health;
 
 mod admin;
 

@@ -24,7 +24,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     ("admission", &["error", "model"]),
     ("telemetry", &["error", "config", "profile", "dialect"]),
-    ("admin", &["error", "model", "fleet", "telemetry"]),
+    ("admin", &["error", "model", "config", "fleet", "telemetry"]),
     ("demo", &["error", "model"]),
     (
         "gateway",

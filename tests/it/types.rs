@@ -69,3 +69,65 @@ async fn what_the_operator_limits_is_a_limit() {
     drop(first);
     herd.is_idle().await;
 }
+
+/// The types of a herd's nodes, in order.
+fn types(view: &arriero::fleet::Snapshot) -> Vec<String> {
+    let nodes = view.nodes.iter();
+    nodes
+        .map(|node| node.config.profile.name.to_string())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_node_of_unknown_type_is_asked_what_it_is() {
+    let kinds = [
+        Kind::Ollama,
+        Kind::OpenAi,
+        Kind::Vllm,
+        Kind::LmStudio,
+        Kind::SgLang,
+    ];
+    let nodes = kinds.map(|kind| (llama().kind(kind), "type: auto"));
+    let herd = herd_of(nodes.into(), "").await;
+    herd.eventually("the types", |view| {
+        types(view) == ["ollama", "llamacpp", "vllm", "lm-studio", "sglang"]
+    })
+    .await;
+    herd.settled().await;
+    for (at, prefix) in ["ollama", "llamacpp", "vllm", "lmstudio", "sglang"]
+        .iter()
+        .enumerate()
+    {
+        let reply = herd
+            .post(&format!("/olla/{prefix}/v1/chat/completions"), WHOLE)
+            .await
+            .is(200);
+        assert_eq!(
+            reply.header("x-arriero-node"),
+            Some(format!("gpu-{at}").as_str())
+        );
+    }
+    let native = herd.post("/api/chat", WHOLE).await.is(200);
+    assert_eq!(native.header("x-arriero-node"), Some("gpu-0"));
+}
+
+#[tokio::test]
+async fn another_server_behind_the_address_is_found_out_when_it_answers() {
+    let herd = herd_of(vec![(llama(), "type: auto")], "").await;
+    herd.eventually("the type", |view| types(view) == ["ollama"])
+        .await;
+    let addr = herd.nodes[0].addr();
+    herd.nodes[0].kill();
+    herd.eventually("down", |view| view.nodes[0].health.is_down())
+        .await;
+    let _other = llama()
+        .kind(Kind::Vllm)
+        .start_on(addr)
+        .await
+        .expect("the port is free");
+    herd.eventually("the other type", |view| types(view) == ["vllm"])
+        .await;
+    herd.settled().await;
+    herd.post("/v1/chat/completions", WHOLE).await.is(200);
+    herd.post("/api/chat", WHOLE).await.is(501);
+}

@@ -1,8 +1,8 @@
 //! One line of the catalogue: a name that clients may ask for, who has it, and whose entry speaks for it.
 
+use crate::config::Alias;
 use crate::dialect::{Filter, Mount, Operation};
 use crate::fleet::listing::Installed;
-use crate::fleet::rules::Stand;
 use crate::fleet::snapshot::{Holder, Node, Snapshot};
 use crate::model::ModelKey;
 use crate::profile::Listing;
@@ -142,12 +142,12 @@ impl Snapshot {
     }
 
     /// An alias is told as its first target; the nodes are those that have any. A model of that name speaks for itself.
-    fn alias<'a>(&'a self, alias: &'a Stand, scope: &Scope) -> Option<Line<'a>> {
+    fn alias<'a>(&'a self, alias: &'a Alias, scope: &Scope) -> Option<Line<'a>> {
         let own = self.index.get(&alias.key);
         if own.is_some_and(|holders| !self.visible(holders, scope).is_empty()) {
             return None;
         }
-        let mut targets = alias.targets.iter().filter_map(|target| {
+        let mut targets = alias.models.iter().filter_map(|target| {
             let holders = self.visible(self.index.get(target)?, scope);
             Line::new(self, &alias.key, holders)
         });

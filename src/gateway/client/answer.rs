@@ -12,6 +12,7 @@ use super::Client;
 use crate::dialect::{Call, Dialect};
 use crate::error::{Fault, Kind};
 use crate::gateway::failure::Declined;
+use crate::routing::OllaWords;
 use crate::telemetry::record::Record;
 
 /// How long what was written last of a broken answer has to get out on HTTP/2: a reset discards what is still buffered there.
@@ -134,6 +135,7 @@ impl Client<'_> {
         dialect: Dialect,
         fault: &Fault,
         request_id: &str,
+        olla: Option<&OllaWords>,
     ) -> PingoraResult<bool> {
         // A `100 Continue` is no answer yet.
         let answered = self.session.response_written();
@@ -150,6 +152,9 @@ impl Client<'_> {
         let mut head = ResponseHeader::build(refusal.status, Some(6))?;
         for (name, value) in &refusal.headers {
             head.insert_header(*name, value.as_str())?;
+        }
+        for (name, value) in olla.into_iter().flat_map(OllaWords::headers) {
+            head.insert_header(name, value)?;
         }
         head.insert_header("content-length", refusal.body.len())?;
         let _ = put_ids(&mut head, dialect, request_id);

@@ -25,6 +25,17 @@ pub(crate) async fn herd(nodes: Vec<demo::NodeBuilder>, yaml: &str) -> Herd {
 
 /// As `herd`, with YAML lines for each endpoint, such as `priority: 50\nslots: 2`.
 pub(crate) async fn herd_of(nodes: Vec<(demo::NodeBuilder, &str)>, yaml: &str) -> Herd {
+    let herd = starting(nodes, yaml, |_, _| ()).await;
+    herd.settled().await;
+    herd
+}
+
+/// As `herd_of`, with a last word on the nodes and the configuration before the gateway starts; it may know nothing yet.
+pub(crate) async fn starting(
+    nodes: Vec<(demo::NodeBuilder, &str)>,
+    yaml: &str,
+    prepare: impl FnOnce(&[demo::Node], &mut Config),
+) -> Herd {
     let mut running = Vec::new();
     let mut endpoints = String::new();
     for (at, (node, keys)) in nodes.into_iter().enumerate() {
@@ -42,13 +53,13 @@ pub(crate) async fn herd_of(nodes: Vec<(demo::NodeBuilder, &str)>, yaml: &str) -
         running.push(node);
     }
     let text = format!("{yaml}\n{}", discovery(yaml, &endpoints));
-    let gateway = LocalGateway::start(parse(&text)).await.expect("a gateway");
-    let herd = Herd {
+    let mut config = parse(&text);
+    prepare(&running, &mut config);
+    let gateway = LocalGateway::start(config).await.expect("a gateway");
+    Herd {
         nodes: running,
         gateway,
-    };
-    herd.settled().await;
-    herd
+    }
 }
 
 fn discovery(yaml: &str, endpoints: &str) -> String {

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 
 use super::mixed::{alias, configs, install, key, mixed, names, rules};
 use super::*;
+use crate::config::Alias;
 use crate::fleet::fixture::{LIMITS, installed, ollama, vllm};
-use crate::fleet::{Fleet, NodeId, Observation, Rules, Stand};
+use crate::fleet::{Fleet, NodeId, Observation, Rules};
 use crate::glob::{Filter as Globs, Glob};
 use crate::model::ModelKey;
 
@@ -95,7 +96,7 @@ proptest! {
             config.into()
         };
         let fleet = Fleet::new(vec![], LIMITS);
-        let mut stands: Vec<Stand> = aliases.iter().map(|(name, target)| alias(name, &[target])).collect();
+        let mut stands: Vec<Alias> = aliases.iter().map(|(name, target)| alias(name, &[target])).collect();
         stands.sort_by(|a, b| a.key.cmp(&b.key));
         stands.dedup_by(|a, b| a.key == b.key);
         let rules = Rules { aliases: stands.clone(), ..Rules::default() };
@@ -112,7 +113,7 @@ proptest! {
         for name in &listed {
             let alias = stands.iter().find(|alias| alias.key == key(name));
             let routable = |key: &ModelKey| view.holders(key).is_some();
-            prop_assert!(routable(&key(name)) || alias.is_some_and(|alias| alias.targets.iter().any(routable)));
+            prop_assert!(routable(&key(name)) || alias.is_some_and(|alias| alias.models.iter().any(routable)));
         }
         for (at, node) in view.nodes.iter().enumerate() {
             for model in node.models() {

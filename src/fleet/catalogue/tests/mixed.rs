@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::config::profiles::builtin;
-use crate::config::{Connection, NodeConfig};
+use crate::config::{Alias, Connection, NodeConfig};
 use crate::dialect::{Mount, Operation};
 use crate::fleet::fixture::{LIMITS, node, ollama};
-use crate::fleet::{Fleet, NodeId, Observation, Rules, Stand, listing};
+use crate::fleet::{Fleet, NodeId, Observation, Rules, listing};
 use crate::glob::{Filter as Globs, Glob};
 use crate::model::ModelKey;
 
@@ -13,12 +13,11 @@ pub(super) fn key(name: &str) -> ModelKey {
     ModelKey::parse(name).unwrap()
 }
 
-pub(super) fn alias(name: &str, targets: &[&str]) -> Stand {
-    Stand {
-        key: key(name),
-        name: name.to_owned(),
-        targets: targets.iter().map(|target| key(target)).collect(),
-    }
+pub(super) fn alias(name: &str, targets: &[&str]) -> Alias {
+    let targets = targets
+        .iter()
+        .map(|target| ((*target).to_owned(), key(target)));
+    Alias::new(name.to_owned(), key(name), targets.collect())
 }
 
 fn of_type(name: &str) -> NodeConfig {

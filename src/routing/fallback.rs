@@ -1,0 +1,49 @@
+//! Whom to ask when nobody who is known to have a model can be: optimism, as far as the operator allows it.
+
+use std::sync::Arc;
+
+use crate::config::{Balancer, Fallback};
+use crate::fleet::{Node, Snapshot};
+
+use super::filter::{NoHolder, can_serve, meant};
+use super::pick::{Candidate, pick};
+use super::{Ask, NoRoute, Reason, Route};
+
+/// A node that may have what is asked for, or the refusal that stands without one.
+pub(super) fn route(
+    ask: &Ask<'_>,
+    view: &Snapshot,
+    balancer: Balancer,
+    seed: u64,
+    none: NoHolder,
+) -> Result<Route, NoRoute> {
+    let Some(lack) = none.lack else {
+        return Err(NoRoute::Refused(none.fault));
+    };
+    let candidates: Vec<_> = meant(view, ask.mount, ask.node_index)
+        .filter(|node| node.is_open() && is_admitted(node, ask.fallback))
+        .filter(|node| can_serve(node, ask.operation, ask.needs))
+        .filter(|node| !ask.tried.contains(&node.id))
+        .map(|node| Candidate::new(node, (), false))
+        .collect();
+    if candidates.is_empty() {
+        return Err(NoRoute::Refused(none.fault));
+    }
+    let (chosen, _) = pick(&candidates, balancer, seed).ok_or(NoRoute::Full)?;
+    Ok(Route {
+        node: chosen.node.id,
+        spelled: ask.wanted.best_guess().map(Arc::from),
+        is_renamed: ask.wanted.is_alias(),
+        place: None,
+        warm: false,
+        reason: Reason::Fallback(lack),
+    })
+}
+
+fn is_admitted(node: &Node, fallback: Fallback) -> bool {
+    match fallback {
+        Fallback::All => true,
+        Fallback::CompatibleOnly => !node.knows_models(),
+        Fallback::None => false,
+    }
+}

@@ -1,0 +1,58 @@
+//! What the nodes do, as seen from here.
+
+use prometheus::{IntCounterVec, IntGaugeVec};
+
+use super::Declare;
+
+/// The nodes as seen from here.
+pub struct Nodes {
+    /// `arriero_upstream_requests_total` by `node` and `code`: heads of answers.
+    pub answers: IntCounterVec,
+    /// `arriero_upstream_errors_total` by `node` and `kind`: what a node did wrong.
+    pub errors: IntCounterVec,
+    /// `arriero_upstream_inflight` by `node`: slots taken by this gateway.
+    pub in_flight: IntGaugeVec,
+    /// `arriero_upstream_health` by `node`: 1 up or on trial, 0 down or unknown.
+    pub health: IntGaugeVec,
+    /// `arriero_upstream_state` by `node` and `state`: 1 for the state it is in.
+    pub state: IntGaugeVec,
+    /// `arriero_ejections_refused_total` by `reason`: failed requests that should have ejected their node and must not.
+    pub ejections_refused: IntCounterVec,
+    /// `arriero_upstream_model_loaded` by `node` and `model`: 1 while it is in memory.
+    pub loaded: IntGaugeVec,
+}
+
+impl Nodes {
+    pub(super) fn declare(declare: &Declare<'_>) -> Result<Nodes, prometheus::Error> {
+        let loaded = "1 for each model in a node's memory";
+        Ok(Nodes {
+            answers: declare.counter(
+                "upstream_requests_total",
+                "Answers by status",
+                &["node", "code"],
+            )?,
+            errors: declare.counter(
+                "upstream_errors_total",
+                "Failures by kind",
+                &["node", "kind"],
+            )?,
+            in_flight: declare.gauges(
+                "upstream_inflight",
+                "Slots taken by this gateway",
+                &["node"],
+            )?,
+            health: declare.gauges("upstream_health", "1 up, 0 down or unknown", &["node"])?,
+            state: declare.gauges(
+                "upstream_state",
+                "1 for the state each node is in",
+                &["node", "state"],
+            )?,
+            ejections_refused: declare.counter(
+                "ejections_refused_total",
+                "Failures that would have ejected a node that must stay",
+                &["reason"],
+            )?,
+            loaded: declare.gauges("upstream_model_loaded", loaded, &["node", "model"])?,
+        })
+    }
+}
