@@ -1,5 +1,7 @@
 //! `arriero`: argv and environment in, a running gateway out. The only reader of either.
 
+mod cli;
+
 use std::cell::RefCell;
 use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
@@ -44,6 +46,10 @@ enum Command {
         /// Olla's file.
         file: PathBuf,
     },
+    /// Ask a running gateway for its nodes, or take one out of service.
+    Nodes(cli::nodes::NodesArgs),
+    /// Have a running gateway read its configuration again.
+    Reload(cli::AdminArgs),
     /// Three simulated nodes and a gateway in one process, nothing else needed.
     Demo(DemoArgs),
     /// One simulated node, for trying things out.
@@ -96,6 +102,11 @@ fn main() -> ExitCode {
             .and_then(|reading| print(&config::describe(&reading.config))),
         Command::Schema => print(&config::schema()),
         Command::ImportOlla { file } => import_olla(&file),
+        Command::Nodes(args) => cli::nodes::run(&args, || configured(cli.config.as_deref()))
+            .and_then(|said| print(&said)),
+        Command::Reload(args) => {
+            cli::reload(&args, || configured(cli.config.as_deref())).and_then(|said| print(&said))
+        }
         Command::Demo(args) => run_demo(&args),
         Command::DemoNode(args) => run_demo_node(&args),
     };
@@ -172,6 +183,10 @@ fn list_dir(path: &str) -> Result<Vec<String>, String> {
             Ok(name.to_string_lossy().into_owned())
         })
         .collect()
+}
+
+fn configured(file: Option<&Path>) -> Result<Config, String> {
+    load(file).map(|reading| reading.config)
 }
 
 fn serve(file: Option<PathBuf>) -> Result<(), String> {

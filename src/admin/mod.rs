@@ -1,12 +1,26 @@
 //! Admin pages: `(path, &View, …) → Page`. Pure: changes nothing, opens nothing.
 
 mod action;
+mod endpoint;
+mod human;
+mod models;
+mod page;
+mod process;
+mod query;
+mod status;
+mod usage;
 
 pub use action::{Action, action, is_foreign};
+pub use human::Now;
+pub use page::Page;
+pub use process::ProcessFiles;
 
 use crate::config::Alias;
 use crate::fleet::Snapshot;
 use crate::model::ModelKey;
+use crate::telemetry::stats::Stats;
+
+use query::Query;
 
 /// What the pages are made from.
 pub struct State<'a> {
@@ -16,49 +30,50 @@ pub struct State<'a> {
     pub aliases: &'a [Alias],
     /// Whether SIGTERM has come: readiness then says no.
     pub draining: bool,
+    /// The moment the page speaks of.
+    pub now: Now,
+    /// The gateway itself, looked at only when asked for.
+    pub about: &'a dyn Fn() -> About,
     /// Rendered only when asked for.
     pub metrics: &'a dyn Fn() -> Vec<u8>,
+    /// What became of the requests.
+    pub stats: &'a Stats,
+    /// Read only when asked for.
+    pub process: &'a dyn Fn() -> ProcessFiles,
 }
 
-/// One answer of the admin listener.
-#[derive(Debug, PartialEq, Eq)]
-pub struct Page {
-    /// HTTP status.
-    pub status: u16,
-    /// Value of the `Content-Type` header.
-    pub content_type: &'static str,
-    /// The whole body; its length becomes `Content-Length`.
-    pub body: Vec<u8>,
-}
-
-const TEXT: &str = "text/plain; charset=utf-8";
-
-impl Page {
-    /// A line for people and probes.
-    pub fn text(status: u16, body: &str) -> Page {
-        Page {
-            status,
-            content_type: TEXT,
-            body: format!("{body}\n").into_bytes(),
-        }
-    }
-
-    /// An error for people at a terminal, as JSON like every error.
-    pub fn refused(status: u16, message: &str) -> Page {
-        let body = serde_json::json!({ "error": message })
-            .to_string()
-            .into_bytes();
-        Page {
-            status,
-            content_type: "application/json",
-            body,
-        }
-    }
+/// The gateway as the pages tell of it.
+#[derive(Debug, Clone, Default)]
+pub struct About {
+    /// Such as `0.1.0`.
+    pub version: &'static str,
+    /// What it was built from; `none` when the build did not say.
+    pub commit: &'static str,
+    /// When it was built; empty when the build did not say.
+    pub build_date: &'static str,
+    /// Such as `linux/x86_64`.
+    pub platform: String,
+    /// When it started, Unix milliseconds.
+    pub started_ms: u64,
+    /// The word of `proxy.load_balancer`.
+    pub balancer: &'static str,
+    /// Node types that can be configured.
+    pub backends: Vec<String>,
+    /// Open connections of clients and operators.
+    pub connections: u64,
+    /// Requests in work.
+    pub requests: u64,
+    /// Processors of the machine.
+    pub cpus: usize,
+    /// Worker threads of the data listener.
+    pub threads: usize,
+    /// The process's number.
+    pub pid: u32,
 }
 
 /// Whether a path belongs to the admin pages.
 pub fn is_admin_path(path: &str) -> bool {
-    path == "/metrics" || path.starts_with("/internal/")
+    matches!(path, "/metrics" | "/version") || path.starts_with("/internal/")
 }
 
 /// Whether a page answers everybody: probes come without a key and by address.
@@ -79,35 +94,41 @@ pub fn host_is_allowed(host: Option<&str>, allowed: &[String]) -> bool {
         || allowed.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
 
+const NO_PAGE: &str = "no such admin page; there are /internal/health, ready, status, status/endpoints, status/models, \
+                       stats/models, stats/translators, stats/sticky, process, and /metrics and /version";
+
 /// The page at a path.
 pub fn page(method: &str, path: &str, query: Option<&str>, state: &State<'_>) -> Page {
     if !matches!(method, "GET" | "HEAD") {
         return Page::refused(405, "admin pages are read with GET");
     }
+    let query = Query(query);
     match path {
         "/internal/health" => Page::text(200, "ok"),
         "/internal/ready" => ready(query, state),
-        "/metrics" | "/internal/metrics" => Page {
-            status: 200,
-            content_type: "text/plain; version=0.0.4; charset=utf-8",
-            body: (state.metrics)(),
-        },
-        _ => Page::refused(
-            404,
-            "no such admin page; there are /internal/health, /internal/ready and /metrics",
-        ),
+        "/metrics" | "/internal/metrics" => {
+            let prometheus = "text/plain; version=0.0.4; charset=utf-8";
+            Page::of(200, prometheus, (state.metrics)())
+        }
+        "/internal/status" => Page::polled(&status::overview(state)),
+        "/internal/status/endpoints" => Page::polled(&status::all_endpoints(state)),
+        "/internal/status/models" => Page::polled(&models::page(state, query)),
+        "/internal/stats/models" => Page::json(&usage::models(state, query)),
+        "/internal/stats/translators" => Page::json(&usage::translators(state)),
+        // No conversation is bound to a node by anything but the warmth of its model.
+        "/internal/stats/sticky" => Page::json(&serde_json::json!({ "enabled": false })),
+        "/internal/process" => Page::json(&process::page(state, &(state.process)())),
+        "/version" => Page::json(&process::version(&(state.about)())),
+        _ => Page::refused(404, NO_PAGE),
     }
 }
 
 /// Ready means: it can serve. `?model=x` asks for one model.
-fn ready(query: Option<&str>, state: &State<'_>) -> Page {
+fn ready(query: Query<'_>, state: &State<'_>) -> Page {
     if state.draining {
         return Page::text(503, "draining");
     }
-    let model = query
-        .into_iter()
-        .flat_map(|query| query.split('&'))
-        .find_map(|pair| pair.strip_prefix("model="));
+    let model = query.value("model");
     let ready = match model {
         None => state.view.is_ready(),
         Some(name) => {
@@ -155,33 +176,4 @@ pub fn percent_decoded(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_host_guard_lets_addresses_and_listed_names_in() {
-        let allowed = ["localhost".to_owned(), "gw.example".to_owned()];
-        let cases = [
-            (Some("127.0.0.1:40115"), true),
-            (Some("[::1]:40115"), true),
-            (Some("10.1.2.3"), true),
-            (Some("localhost:40115"), true),
-            (Some("LOCALHOST"), true),
-            (Some("gw.example:40115"), true),
-            (Some("evil.example"), false),
-            (Some("localhost.evil.example:40115"), false),
-            (Some(""), false),
-            (None, true),
-        ];
-        for (host, expected) in cases {
-            assert_eq!(host_is_allowed(host, &allowed), expected, "{host:?}");
-        }
-    }
-
-    #[test]
-    fn percent_escapes_are_read() {
-        assert_eq!(percent_decoded("gpt-oss%3A120b"), "gpt-oss:120b");
-        assert_eq!(percent_decoded("50%"), "50%");
-        assert_eq!(percent_decoded("%zz%3"), "%zz%3");
-    }
-}
+mod tests;

@@ -34,7 +34,7 @@ pub(super) fn page(view: &Snapshot, scope: &Scope, format: Format, filter: &Filt
     let mut lines = view.lines(scope);
     lines.retain(|line| line.fits(filter, view));
     match format {
-        Format::Ollama => tags(&view.nodes, &lines),
+        Format::Ollama => tags(view, &lines),
         _ => openai::page(format, &lines),
     }
 }
@@ -54,8 +54,8 @@ pub(super) fn item(
 }
 
 /// `/api/tags`: one entry per name.
-fn tags(nodes: &[Node], lines: &[Line<'_>]) -> Bytes {
-    let expiries = expiries(nodes);
+fn tags(view: &Snapshot, lines: &[Line<'_>]) -> Bytes {
+    let expiries = expiries(&view.nodes);
     let entries = lines.iter().map(|line| {
         let config = &line.teller.config;
         let mut ours = vec!["urls", "connection_type", "expires_at"];
@@ -74,8 +74,7 @@ fn tags(nodes: &[Node], lines: &[Line<'_>]) -> Bytes {
         entry.field("urls", &urls(line.holders.iter().map(|holder| holder.at)));
         entry.text("connection_type", config.connection.word());
         let loaded_until = line.holders.iter().find_map(|holder| {
-            let node = &nodes[holder.at];
-            let model = node.models().get(node.offered().get(holder.place)?.place)?;
+            let model = view.model_of(holder);
             expiries.get(&(holder.at, runner(&model.digest, model.key.as_str())))
         });
         if let Some(unix_s) = loaded_until {

@@ -18,6 +18,9 @@ mod snapshot;
 use snapshot::{Counters, Warmth};
 pub use snapshot::{Holder, Node, Snapshot};
 
+mod moments;
+pub use moments::{Moments, Probed};
+
 mod health;
 pub use health::{CALM_RUN, Cause, Health, Machine, Spared};
 
@@ -31,6 +34,8 @@ pub use listing::{Installed, Loaded};
 
 mod unify;
 pub use unify::{About, Kind, complete};
+
+mod pages;
 
 mod change;
 use change::{with_addr, with_health, with_installed, with_loaded};

@@ -1,10 +1,9 @@
 //! The fleet at one moment: what routing looks at and what the federated answers are made of.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use bytes::Bytes;
 
@@ -14,7 +13,9 @@ use crate::fleet::NodeId;
 use crate::fleet::catalogue::{self, Conflict, Moment, Scope};
 use crate::fleet::health::{Health, Spared};
 use crate::fleet::listing::{Installed, Loaded};
+use crate::fleet::moments::Moments;
 use crate::fleet::offer::Offered;
+use crate::fleet::pages::{Live, Pages};
 use crate::fleet::rules::Rules;
 use crate::fleet::state::State;
 use crate::model::ModelKey;
@@ -88,43 +89,7 @@ pub(super) struct Counters {
     pub(super) last_picked: AtomicU64,
     /// Whether a success would change nothing in the health machine.
     pub(super) steady: AtomicBool,
-}
-
-/// Answers rendered when first asked for, shared by snapshots that differ in health alone.
-#[derive(Debug, Default)]
-struct Pages {
-    names: OnceLock<Vec<Arc<str>>>,
-    conflicts: OnceLock<Vec<Conflict>>,
-    ps: Rendered<Scope>,
-    listings: Rendered<(Scope, Format)>,
-}
-
-/// Answers of this snapshot alone.
-#[derive(Debug, Default)]
-struct Live {
-    version: OnceLock<Bytes>,
-    unified: Rendered<Scope>,
-}
-
-/// Pages by what was asked for. There are no more than mounts and formats.
-#[derive(Debug)]
-struct Rendered<K>(Mutex<HashMap<K, Arc<OnceLock<Bytes>>>>);
-
-impl<K> Default for Rendered<K> {
-    fn default() -> Rendered<K> {
-        Rendered(Mutex::default())
-    }
-}
-
-impl<K: Hash + Eq> Rendered<K> {
-    fn get_or_render(&self, key: K, render: impl FnOnce() -> Bytes) -> Bytes {
-        let cell = {
-            // A cell is added whole or not at all, so a panic elsewhere left the map as good as it was.
-            let mut cells = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(cells.entry(key).or_default())
-        };
-        cell.get_or_init(render).clone()
-    }
+    moments: Moments,
 }
 
 impl Node {
@@ -136,6 +101,11 @@ impl Node {
     /// An ordinal that grows with every lease of the fleet; 0 when the node was never picked.
     pub fn last_picked(&self) -> u64 {
         self.counters.last_picked.load(Ordering::Relaxed)
+    }
+
+    /// When it was last watched.
+    pub fn moments(&self) -> &Moments {
+        &self.counters.moments
     }
 
     /// Whether new requests may be sent to it now, as far as its own state goes; slots are another matter.
@@ -245,6 +215,12 @@ impl Snapshot {
     /// The node of one of this snapshot's holders.
     pub fn node_of(&self, holder: &Holder) -> &Node {
         &self.nodes[holder.at]
+    }
+
+    /// The model that one of this snapshot's holders has, as that node lists it.
+    pub fn model_of(&self, holder: &Holder) -> &Installed {
+        let node = &self.nodes[holder.at];
+        &node.models()[node.offered()[holder.place].place]
     }
 
     /// The node of that name.

@@ -1,4 +1,4 @@
-//! The admin listener: health, readiness, metrics. The pages are `crate::admin`'s; here is who may read them.
+//! The admin listener: health, readiness, metrics, status. The pages are `crate::admin`'s; here is who may read them.
 
 use std::sync::Arc;
 
@@ -8,9 +8,10 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use subtle::ConstantTimeEq;
 
-use crate::admin::{self, Action, Page, State};
+use crate::admin::{self, Action, Now, Page, State};
 
-use super::{Gateway, guard};
+use super::about::process_files;
+use super::{Gateway, guard, wall_ms};
 
 /// The admin listener's application.
 pub struct AdminApp(pub Arc<Gateway>);
@@ -23,13 +24,9 @@ impl ServeHttp for AdminApp {
         let page = self.0.admin_page(&head.method, &head.uri, &head.headers);
         let is_head = head.method == http::Method::HEAD;
         guard::next_head_may_take(&self.0.config().server);
-        let mut response = Response::builder()
-            .status(page.status)
-            .header("content-type", page.content_type)
-            .header("content-length", page.body.len())
-            .header("cache-control", "no-store");
-        if page.status == 401 {
-            response = response.header("www-authenticate", "Bearer");
+        let mut response = Response::builder().status(page.status);
+        for (name, value) in page.headers() {
+            response = response.header(name, value);
         }
         let body = if is_head { Vec::new() } else { page.body };
         // All parts are ours and valid; an empty answer is better than a panic should that ever change.
@@ -57,9 +54,17 @@ impl Gateway {
             view: &view,
             aliases: &config.aliases,
             draining: self.lifecycle.is_draining(),
+            now: Now {
+                wall_ms: wall_ms(),
+                uptime: self.uptime(),
+            },
+            about: &|| self.about(),
             metrics: &metrics,
+            stats: &self.stats,
+            process: &process_files,
         };
         admin::page(method.as_str(), uri.path(), uri.query(), &state)
+            .unless_known(text_of(headers, "if-none-match"))
     }
 
     fn act(&self, action: Action<'_>, method: &Method, headers: &HeaderMap) -> Page {

@@ -271,8 +271,6 @@ impl Context {
             let model = wanted.models().get(place);
             self.record.model_label = model.map(|key| key.as_str().to_owned());
         }
-        self.record.attempts += 1;
-        self.record.node = Some(node.to_owned());
-        self.record.route = Some(route.reason.as_str());
+        self.record.asks(node, route.reason.as_str());
     }
 }

@@ -50,6 +50,9 @@ impl Gateway {
             Listing::OpenAi | Listing::LmStudio => (listing::v1_models(&list)?, None),
         };
         fleet::complete(&mut models, &config.profile);
+        if let Some(node) = self.fleet.view().node(node) {
+            node.moments().note_listing(self.uptime());
+        }
         self.observe(node, Observation::Installed { models, version });
         Ok(())
     }

@@ -1,11 +1,12 @@
 //! A gateway inside the caller's own runtime, on ports from the kernel: for tests and benches.
 
 use std::net::SocketAddr;
+use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 
 use pingora::apps::ServerApp;
-use pingora::protocols::Stream;
 use pingora::protocols::l4::stream::Stream as TcpLike;
+use pingora::protocols::{GetSocketDigest as _, SocketDigest, Stream};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -75,7 +76,11 @@ where
         let (app, stopping) = (app.clone(), stopping.clone());
         let mut stop = stopping.clone();
         spawn(async move {
-            let stream: Stream = Box::new(TcpLike::from(socket));
+            // As Pingora's own listeners do, or nobody would know where the client is.
+            let digest = SocketDigest::from_raw_fd(socket.as_raw_fd());
+            let mut stream = TcpLike::from(socket);
+            stream.set_socket_digest(digest);
+            let stream: Stream = Box::new(stream);
             tokio::select! {
                 _ = app.process_new(stream, &stopping) => (),
                 _ = stop.wait_for(|stop| *stop) => (), // as when the process is killed

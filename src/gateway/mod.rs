@@ -40,6 +40,8 @@ pub mod dns;
 
 mod admin;
 
+mod about;
+
 mod reload;
 
 mod origin;
@@ -54,7 +56,7 @@ pub mod local;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use pingora::connectors::ConnectorOptions;
@@ -66,6 +68,7 @@ use crate::config::Config;
 use crate::error::{Fault, Kind};
 use crate::fleet::{Fleet, Health, Moment, Node, NodeId, Observation, Spared};
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::stats::Stats;
 
 pub use self::origin::{Origin, Read, Reading};
 
@@ -96,8 +99,11 @@ pub struct Gateway {
     rounds: Rounds,
     budget: RetryBudget,
     metrics: Arc<Metrics>,
+    stats: Stats,
     lifecycle: Arc<Lifecycle>,
     started: Instant,
+    /// The same moment on the wall clock.
+    started_ms: u64,
     /// Start of the request ids of this process.
     id_prefix: u64,
     requests: AtomicU64,
@@ -126,8 +132,10 @@ impl Gateway {
             rounds: Rounds::default(),
             budget: RetryBudget::new(),
             metrics: Arc::new(metrics),
+            stats: Stats::default(),
             lifecycle: Arc::new(Lifecycle::default()),
             started: now(),
+            started_ms: wall_ms(),
             id_prefix: random(),
             requests: AtomicU64::new(0),
             picks: AtomicU64::new(random() >> 32),
@@ -232,12 +240,16 @@ fn now() -> Instant {
 
 /// Now, on both clocks.
 fn moment() -> Moment {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH);
-    let unix_s = since_1970.map_or(0, |since| since.as_secs());
     Moment {
         now: now(),
-        unix_s: i64::try_from(unix_s).unwrap_or(i64::MAX),
+        unix_s: i64::try_from(wall_ms() / 1000).unwrap_or(i64::MAX),
     }
+}
+
+/// The wall clock, Unix milliseconds: for what people read, never for deciding.
+fn wall_ms() -> u64 {
+    let since_1970 = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since_1970.map_or(0, |time| time.as_millis() as u64)
 }
 
 /// Chance is drawn in the shell only. The standard library's hasher keys are the operating system's randomness.

@@ -103,9 +103,8 @@ impl Gateway {
 
     fn note_passage(&self, ctx: &mut Context) {
         let Some(passage) = &ctx.passage else { return };
-        ctx.record.attempts += 1;
-        ctx.record.node = Some(passage.access.name().to_owned());
-        ctx.record.route = Some(passage.route.reason.as_str());
+        ctx.record
+            .asks(passage.access.name(), passage.route.reason.as_str());
     }
 
     /// The node could not be reached, so nothing of the request has been read: another node may take it, unless this one was

@@ -10,7 +10,7 @@ mod types;
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use pingora::lb::discovery::ServiceDiscovery;
@@ -27,11 +27,11 @@ use tokio::time::{sleep, timeout};
 use crate::config::{DnsSource, NodeConfig};
 use crate::discovery;
 use crate::fleet::listing::LISTING_BYTES_MAX;
-use crate::fleet::{Cause, NodeId, Observation};
+use crate::fleet::{Cause, NodeId, Observation, Probed};
 
-use super::Gateway;
 use super::credentials::NodeAccess;
 use super::fetch::{FetchLimits, Useless};
+use super::{Gateway, now};
 
 /// Longest answer to a health probe that is read.
 const HEALTH_BYTES_MAX: usize = 64 * 1024;
@@ -172,6 +172,7 @@ impl ServiceDiscovery for Names {
     async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
         let eye = &self.0;
         let node = &eye.access.config;
+        let began = now();
         let host = (node.url.host.as_str(), node.url.port);
         let looked_up = timeout(node.check_timeout, tokio::net::lookup_host(host)).await;
         // An address that was written is the operator's word; a name is whoever's who answers for it.
@@ -185,7 +186,7 @@ impl ServiceDiscovery for Names {
             .collect();
         let Some(addr) = eye.choose(&found).await else {
             let why = format!("`{}` can't be resolved", node.url.host);
-            eye.observe(Observation::Probe(Err(why.clone())));
+            eye.probed(Observation::Probe(Err(why.clone())), began);
             return Error::e_explain(ErrorType::ConnectNoRoute, why);
         };
         if eye.addr() != Some(addr) {
@@ -270,12 +271,13 @@ impl Eye {
     /// # Errors
     /// Why it failed.
     async fn probe(&self, limit: Duration) -> std::result::Result<(), String> {
-        let was_up = self.is_up();
+        let (was_up, began) = (self.is_up(), now());
         let result = self.look(limit).await;
-        self.observe(match &result {
+        let seen = match &result {
             Ok(()) => Observation::Probe(Ok(())),
             Err(useless) => useless.observed(),
-        });
+        };
+        self.probed(seen, began);
         if !was_up && self.is_up() {
             self.wake.notify_one(); // its models may have changed while it was away
             self.back.notify_one();
@@ -300,6 +302,14 @@ impl Eye {
             Ok(_) | Err(Useless::Failed(_)) => Ok(()),
             Err(refused) => Err(refused),
         }
+    }
+
+    fn probed(&self, seen: Observation, began: Instant) {
+        if let Some(node) = self.gateway.fleet.view().node(self.node) {
+            let (at, took) = (self.gateway.uptime(), began.elapsed());
+            node.moments().note_probe(Probed { at, took });
+        }
+        self.observe(seen);
     }
 
     fn observe(&self, seen: Observation) {

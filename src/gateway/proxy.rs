@@ -18,7 +18,7 @@ use crate::telemetry::record::{EndBy, Record};
 use super::client::Client;
 use super::drain::InFlight;
 use super::native::Passage;
-use super::{Gateway, guard, now};
+use super::{Gateway, guard, now, wall_ms};
 
 /// What belongs to one request. Dropping it tells the request's story, so every way out tells it exactly once.
 pub struct Context {
@@ -42,6 +42,7 @@ impl Drop for Context {
             self.record.status = 499; // nobody was answered
         }
         self.gateway.metrics.record(&self.record);
+        self.gateway.stats.record(&self.record, wall_ms());
         log::access(&self.record, self.config.logging.format);
     }
 }

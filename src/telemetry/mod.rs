@@ -4,4 +4,6 @@ pub mod metrics;
 
 pub mod record;
 
+pub mod stats;
+
 pub mod log;

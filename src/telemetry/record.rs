@@ -83,6 +83,8 @@ pub struct Record {
     pub affinity: Option<u64>,
     /// Name of the last node asked; `None` when none was.
     pub node: Option<String>,
+    /// Names of the nodes asked before that one, which all failed.
+    pub tried: Vec<String>,
     /// Why this node: `warm`, `cold`, `only`, …
     pub route: Option<&'static str>,
     /// Nodes asked, the successful one included; 0 when none was.
@@ -129,6 +131,7 @@ impl Record {
             stream: false,
             affinity: None,
             node: None,
+            tried: Vec::new(),
             route: None,
             attempts: 0,
             queue: Duration::ZERO,
@@ -145,6 +148,13 @@ impl Record {
             phase: Phase::Head,
             fault: None,
         }
+    }
+
+    /// Notes that a node is asked, and why this one.
+    pub fn asks(&mut self, node: &str, why: &'static str) {
+        self.attempts += 1;
+        self.route = Some(why);
+        self.tried.extend(self.node.replace(node.to_owned()));
     }
 
     /// The access line for people: fixed order, `-` for what is not known.

@@ -44,7 +44,11 @@ mod dns;
 mod dns_nodes;
 mod figures;
 
+mod status;
+
 mod process;
+
+mod nodes;
 
 mod reload;
 

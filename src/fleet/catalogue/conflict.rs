@@ -19,9 +19,7 @@ pub(in crate::fleet) fn conflicts(view: &Snapshot) -> Vec<Conflict> {
     for holders in view.index.values() {
         let mut digests: Vec<(Arc<str>, Vec<String>)> = Vec::new();
         for holder in holders {
-            let Some(model) = view.installed_of(holder) else {
-                continue;
-            };
+            let model = view.model_of(holder);
             // Servers without digests do not tell what they mean.
             if model.digest.is_empty() {
                 continue;

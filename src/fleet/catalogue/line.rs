@@ -162,10 +162,4 @@ impl Snapshot {
         line.is_alias = true;
         Some(line)
     }
-
-    /// A holder's model as its node lists it.
-    pub(super) fn installed_of(&self, holder: &Holder) -> Option<&Installed> {
-        let node = self.node_of(holder);
-        node.models().get(node.offered().get(holder.place)?.place)
-    }
 }

@@ -67,9 +67,7 @@ impl Snapshot {
         for (at, line) in lines.iter().enumerate() {
             // An alias is its first target; what else it stands for are models of their own.
             let others = if line.is_alias { &[] } else { &*line.holders };
-            let digests = others
-                .iter()
-                .filter_map(|holder| Some(&*self.installed_of(holder)?.digest));
+            let digests = others.iter().map(|holder| &*self.model_of(holder).digest);
             for digest in digests.chain([&*line.model.digest]) {
                 if digest.is_empty() {
                     continue;
@@ -188,7 +186,7 @@ pub(super) fn detail(view: &Snapshot, scope: &Scope, asked: &str, moment: Moment
     let main = model.main();
     let about = &main.model.about;
     let nodes = model.nodes(view);
-    let size = |holder: &Holder| view.installed_of(holder)?.about.size_bytes;
+    let size = |holder: &Holder| view.model_of(holder).about.size_bytes;
     let disk_size: u64 = nodes.iter().filter_map(|(.., holder)| size(holder)).sum();
     let mut entry = Entry::default();
     entry.text("id", main.name);

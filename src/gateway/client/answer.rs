@@ -79,10 +79,10 @@ impl Client<'_> {
         &mut self,
         page: crate::admin::Page,
     ) -> Result<(), Fault> {
-        let mut head = ResponseHeader::build(page.status, Some(3)).map_err(broken)?;
-        insert(&mut head, "content-type", page.content_type)?;
-        insert(&mut head, "content-length", &page.body.len().to_string())?;
-        insert(&mut head, "cache-control", "no-store")?;
+        let mut head = ResponseHeader::build(page.status, Some(4)).map_err(broken)?;
+        for (name, value) in page.headers() {
+            insert(&mut head, name, &value)?;
+        }
         self.finish(head, page.body.into()).await
     }
 

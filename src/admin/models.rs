@@ -1,0 +1,153 @@
+//! `/internal/status/models`: what the herd has, and where.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde_json::{Value, json};
+
+use crate::fleet::{Holder, Installed, Snapshot};
+use crate::model::ModelKey;
+
+use super::State;
+use super::endpoint;
+use super::human;
+use super::query::Query;
+
+/// Entries of `recent_models`.
+const RECENT_MAX: usize = 10;
+/// Most entries that a detailed page lists.
+const LISTED_MAX: usize = 10_000;
+/// A model whose node does not tell its family.
+const NO_FAMILY: &str = "unknown";
+
+/// One model of the catalogue and who has it.
+struct Model<'a> {
+    name: &'a str,
+    holders: &'a [Holder],
+    /// Whose entry speaks for it: the one that tells most.
+    told: &'a Installed,
+}
+
+impl Model<'_> {
+    fn family(&self) -> &str {
+        match &*self.told.about.family {
+            "" => NO_FAMILY,
+            family => family,
+        }
+    }
+}
+
+/// `/internal/status/models`; `detailed=true` lists all models, `group=family` lists them by family.
+pub(super) fn page(state: &State<'_>, query: Query<'_>) -> Value {
+    let models = models(state.view);
+    let by_digest = names_by_digest(&models);
+    let entry = |model: &Model<'_>| entry(state, model, &by_digest);
+    let mut families: BTreeMap<&str, Vec<&Model<'_>>> = BTreeMap::new();
+    for model in &models {
+        families.entry(model.family()).or_default().push(model);
+    }
+    let by_family: BTreeMap<&str, Vec<&str>> = families
+        .iter()
+        .map(|(family, models)| (*family, models.iter().map(|model| model.name).collect()))
+        .collect();
+    let mut recent: Vec<&Model<'_>> = models.iter().collect();
+    recent.sort_by_key(|model| std::cmp::Reverse(model.told.modified));
+    let recent: Vec<Value> = recent.into_iter().take(RECENT_MAX).map(entry).collect();
+    let mut page = json!({
+        "timestamp": state.now.timestamp(),
+        "models_by_family": by_family,
+        "recent_models": recent,
+        "total_models": models.len(),
+        "total_families": families.len(),
+        "total_endpoints": state.view.nodes.len(),
+    });
+    if query.is_set("detailed") {
+        page["models"] = models.iter().take(LISTED_MAX).map(entry).collect();
+    }
+    if query.value("group") == Some("family") {
+        let mut left = LISTED_MAX;
+        let mut groups: BTreeMap<&str, Vec<Value>> = BTreeMap::new();
+        for (family, models) in families {
+            let listed = models.iter().take(left);
+            let entries: Vec<Value> = listed.map(|model| entry(model)).collect();
+            left -= entries.len();
+            groups.insert(family, entries);
+        }
+        page["model_groups"] = json!(groups);
+    }
+    page
+}
+
+/// All models, in the order of the alphabet.
+fn models(view: &Snapshot) -> Vec<Model<'_>> {
+    let mut models = Vec::new();
+    for name in view.model_names() {
+        let holders = ModelKey::parse(name)
+            .ok()
+            .and_then(|key| view.holders(&key));
+        let Some(holders) = holders else { continue };
+        let told = holders.iter().map(|holder| view.model_of(holder));
+        let best = told.max_by_key(|told| (!told.about.family.is_empty(), told.about.size_bytes));
+        models.extend(best.map(|told| Model {
+            name,
+            holders,
+            told,
+        }));
+    }
+    models
+}
+
+fn names_by_digest<'a>(models: &[Model<'a>]) -> HashMap<&'a str, Vec<&'a str>> {
+    let mut names: HashMap<&str, Vec<&str>> = HashMap::new();
+    for model in models {
+        if !model.told.digest.is_empty() {
+            names
+                .entry(&model.told.digest)
+                .or_default()
+                .push(model.name);
+        }
+    }
+    names
+}
+
+fn entry(state: &State<'_>, model: &Model<'_>, by_digest: &HashMap<&str, Vec<&str>>) -> Value {
+    let (view, about) = (state.view, &model.told.about);
+    let size_bytes = about.size_bytes.unwrap_or_default();
+    let nodes = || model.holders.iter().map(|holder| view.node_of(holder));
+    let names = |warm_only: bool| {
+        let holders = model.holders.iter();
+        let wanted = holders.filter(move |holder| !warm_only || holder.warm);
+        let names: Vec<&str> = wanted
+            .map(|holder| view.node_of(holder).config.name.as_str())
+            .collect();
+        names
+    };
+    let ids: Vec<String> = nodes().map(endpoint::id).collect();
+    let seen = nodes().filter_map(|node| node.moments().listed()).max();
+    let same = by_digest.get(&*model.told.digest).into_iter().flatten();
+    let aliases: Vec<&str> = same.copied().filter(|name| *name != model.name).collect();
+    let digests: BTreeSet<&str> = model
+        .holders
+        .iter()
+        .map(|holder| &*view.model_of(holder).digest)
+        .filter(|digest| !digest.is_empty())
+        .collect();
+    let mut fields = json!({
+        "name": model.name,
+        "family": model.family(),
+        "size": human::bytes(size_bytes),
+        "size_bytes": size_bytes,
+        "params": about.size_word,
+        "quant": about.quantization_word,
+        "modified_at": model.told.modified.to_rfc3339(),
+        "last_seen": state.now.ago(seen),
+        "last_seen_at": seen.map(|at| state.now.at(at)),
+        "endpoints": names(false),
+        "endpoint_ids": ids,
+        "loaded_endpoints": names(true),
+        "aliases": aliases,
+        "digests": digests,
+        "has_conflict": 1 < digests.len(),
+    });
+    fields["capabilities"] = about.capabilities.iter().map(|word| json!(word)).collect();
+    fields
+}
