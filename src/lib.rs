@@ -34,6 +34,8 @@ pub mod routing;
 
 pub mod admission;
 
+pub mod management;
+
 pub mod telemetry;
 
 pub mod admin;

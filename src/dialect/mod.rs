@@ -83,8 +83,24 @@ pub enum Operation {
     Models,
     /// `GET /v1/models/{m}`
     Model,
+    /// `POST /api/pull`
+    Pull,
+    /// `POST /api/push`, and `DELETE` as Open WebUI has it
+    Push,
+    /// `POST /api/create`
+    Create,
+    /// `POST /api/copy`
+    Copy,
+    /// `DELETE /api/delete`
+    Delete,
+    /// `POST /api/unload`
+    Unload,
     /// `HEAD POST /api/blobs/{digest}`
     Blob,
+    /// `POST /models/download`
+    Download,
+    /// `POST /models/upload`
+    Upload,
 }
 
 impl Operation {
@@ -95,7 +111,9 @@ impl Operation {
             O::Chat | O::Generate | O::Embed | O::Embeddings => true,
             O::ChatCompletions | O::Completions | O::V1Embeddings => true,
             O::Responses | O::Messages => true,
-            O::Root | O::Version | O::Tags | O::Ps | O::Show | O::Blob => false,
+            O::Root | O::Version | O::Tags | O::Ps | O::Show => false,
+            O::Pull | O::Push | O::Create | O::Copy | O::Delete | O::Unload => false,
+            O::Blob | O::Download | O::Upload => false,
             O::CountTokens | O::Models | O::Model => false,
         }
     }
@@ -119,8 +137,10 @@ pub enum Serve {
     Catalogue,
     /// By a node that has the model named in the body.
     ByModel,
-    /// By a node known from the head alone, on Pingora's native streaming path.
-    ByHead,
+    /// By the one node whose index the path names.
+    ByIndex,
+    /// By all nodes whose models it changes.
+    Manage,
 }
 
 /// What a request line means.

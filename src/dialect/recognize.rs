@@ -31,8 +31,6 @@ enum What {
     Serve(Operation, Serve),
     /// 403: it would act with the node's own identity at ollama.com.
     Identity,
-    /// 501 in this version.
-    Later,
 }
 
 /// What may follow a row's path.
@@ -73,8 +71,8 @@ const fn row(
 static ROWS: &[Row] = {
     use Dialect::{Anthropic, Ollama, OpenAi};
     use Operation::*;
-    use Serve::{ByHead, ByModel, Catalogue};
-    use What::{Identity, Later, Serve as Is};
+    use Serve::{ByModel, Catalogue, Manage};
+    use What::{Identity, Serve as Is};
     &[
         row("/", "GET, HEAD", Ollama, Is(Root, Catalogue), Tail::None),
         row("/api/version", "GET, HEAD", Ollama, Is(Version, Catalogue), Tail::Index),
@@ -85,7 +83,7 @@ static ROWS: &[Row] = {
         row("/api/generate", "POST", Ollama, Is(Generate, ByModel), Tail::Index),
         row("/api/embed", "POST", Ollama, Is(Embed, ByModel), Tail::Index),
         row("/api/embeddings", "POST", Ollama, Is(Embeddings, ByModel), Tail::Index),
-        row("/api/blobs", "HEAD, POST", Ollama, Is(Blob, ByHead), Tail::Digest),
+        row("/api/blobs", "HEAD, POST", Ollama, Is(Blob, Manage), Tail::Digest),
         row("/v1/chat/completions", "POST", OpenAi, Is(ChatCompletions, ByModel), Tail::Index),
         row("/v1/completions", "POST", OpenAi, Is(Completions, ByModel), Tail::Index),
         row("/v1/embeddings", "POST", OpenAi, Is(V1Embeddings, ByModel), Tail::None),
@@ -94,14 +92,15 @@ static ROWS: &[Row] = {
         row("/v1/models", "GET", OpenAi, Is(Model, Catalogue), Tail::Model),
         row("/v1/messages", "POST", Anthropic, Is(Messages, ByModel), Tail::None),
         row("/v1/messages/count_tokens", "POST", Anthropic, Is(CountTokens, ByModel), Tail::None),
-        row("/api/pull", "POST", Ollama, Later, Tail::Index),
-        row("/api/push", "POST", Ollama, Later, Tail::Index),
-        row("/api/create", "POST", Ollama, Later, Tail::Index),
-        row("/api/copy", "POST", Ollama, Later, Tail::None),
-        row("/api/delete", "DELETE", Ollama, Later, Tail::Index),
-        row("/api/unload", "POST", Ollama, Later, Tail::None),
-        row("/models/download", "POST", Ollama, Later, Tail::None),
-        row("/models/upload", "POST", Ollama, Later, Tail::None),
+        row("/api/pull", "POST", Ollama, Is(Pull, Manage), Tail::Index),
+        // Open WebUI's own clients push with DELETE.
+        row("/api/push", "POST, DELETE", Ollama, Is(Push, Manage), Tail::Index),
+        row("/api/create", "POST", Ollama, Is(Create, Manage), Tail::Index),
+        row("/api/copy", "POST", Ollama, Is(Copy, Manage), Tail::Index),
+        row("/api/delete", "DELETE", Ollama, Is(Delete, Manage), Tail::Index),
+        row("/api/unload", "POST", Ollama, Is(Unload, Manage), Tail::None),
+        row("/models/download", "POST", Ollama, Is(Download, Manage), Tail::Index),
+        row("/models/upload", "POST", Ollama, Is(Upload, Manage), Tail::Index),
         row("/api/me", "POST", Ollama, Identity, Tail::None),
         row("/api/signout", "POST", Ollama, Identity, Tail::None),
         row("/api/user/keys", "DELETE", Ollama, Identity, Tail::Any),
@@ -113,15 +112,22 @@ static ROWS: &[Row] = {
 pub fn calls() -> impl Iterator<Item = (Operation, &'static str)> {
     ROWS.iter().filter_map(|row| match row.what {
         What::Serve(operation, _) => Some((operation, row.path)),
-        What::Identity | What::Later => None,
+        What::Identity => None,
     })
+}
+
+/// The path of a call below a mount, such as `/v1/chat/completions`.
+pub fn path_of(operation: Operation) -> &'static str {
+    calls()
+        .find(|(of, _)| *of == operation)
+        .map_or("", |(_, path)| path)
 }
 
 /// Finds the call of a request line. `path` is the raw path, without its query; `profiles` say which mounts there are.
 ///
 /// # Errors
-/// 404 for a path that is not in the table, 405 for a method that a path does not have, 400 for a malformed digest, 403 and 501 for calls
-/// that are not served.
+/// 404 for a path that is not in the table, 405 for a method that a path does not have, 400 for a malformed digest, 403 for calls
+/// that are never forwarded.
 pub fn recognize(method: &Method, path: &str, profiles: &Profiles) -> Result<Call, Fault> {
     let mut place = place(path, profiles);
     let rest = place.rest.take().map(listings::with_slashes);
@@ -147,14 +153,6 @@ pub fn recognize(method: &Method, path: &str, profiles: &Profiles) -> Result<Cal
             "forbidden",
             format!(
                 "`{}` would act with a node's own ollama.com identity, so it is not forwarded; ask the node itself",
-                row.path
-            ),
-        )),
-        What::Later => Err(Fault::refused(
-            501,
-            "not_implemented",
-            format!(
-                "`{}` is not in this version of arriero; ask the node itself",
                 row.path
             ),
         )),
@@ -270,7 +268,7 @@ fn call(
         Tail::Model => match index(tail) {
             Some(index) => {
                 call.operation = Operation::Models;
-                call.serve = Serve::ByHead;
+                call.serve = Serve::ByIndex;
                 call.node_index = Some(index);
             }
             None => call.name(row, tail),
@@ -280,7 +278,7 @@ fn call(
             call.node_index = index(tail);
             if call.node_index.is_some() && serve == Serve::Catalogue {
                 // Open WebUI asks one node for its own list, unmerged.
-                call.serve = Serve::ByHead;
+                call.serve = Serve::ByIndex;
             }
         }
         Tail::None | Tail::Any => {}

@@ -51,6 +51,11 @@ static OLLAMA: LazyLock<Arc<Profile>> = LazyLock::new(|| {
         "/api/embed",
         "/api/show",
         "/api/blobs",
+        "/api/pull",
+        "/api/push",
+        "/api/create",
+        "/api/copy",
+        "/api/delete",
         "/v1/chat/completions",
         "/v1/embeddings",
     ];

@@ -7,7 +7,7 @@ mod body;
 mod check;
 
 pub(super) use answer::{Page, broken, insert, put_ids};
-pub(super) use body::{body_as_sent, unreadable};
+pub(super) use body::body_as_sent;
 
 use std::pin::Pin;
 use std::time::Duration;

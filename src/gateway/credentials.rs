@@ -15,7 +15,7 @@ use x509_parser::pem::Pem;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::config::{NodeAuth, NodeConfig};
-use crate::dialect::Call;
+use crate::dialect::{Call, Operation};
 use crate::error::{Fault, Kind};
 use crate::profile::{Listing, Profile};
 
@@ -34,7 +34,7 @@ pub(super) struct NodeAccess {
     /// The node's own authority: Ollama refuses a foreign `Host`.
     host: HeaderValue,
     base_path: String,
-    profile: Arc<Profile>,
+    pub(super) profile: Arc<Profile>,
     spells_loosely: bool,
     headers: Vec<(HeaderName, HeaderValue)>,
     /// The peer of the address that was used last.
@@ -148,7 +148,12 @@ impl NodeAccess {
 
     /// Where this node keeps a call.
     pub(super) fn path_of(&self, call: &Call, query: Option<&str>) -> String {
-        self.path(&self.profile.place(call.operation, &call.node_path), query)
+        self.path_at(call.operation, &call.node_path, query)
+    }
+
+    /// Where this node keeps what Ollama has at `path`.
+    pub(super) fn path_at(&self, operation: Operation, path: &str, query: Option<&str>) -> String {
+        self.path(&self.profile.place(operation, path), query)
     }
 
     /// A path on this node, behind the path of its URL.

@@ -1,5 +1,7 @@
 //! One request, from socket to socket, as one linear function.
 
+use futures::future::BoxFuture;
+
 use crate::admin;
 use crate::config::Config;
 use crate::dialect::{self, Call, Facts, Serve};
@@ -18,7 +20,7 @@ use super::relay::Served;
 use super::{Gateway, moment};
 
 impl Gateway {
-    /// Serves a request, or leaves a `passage` in the context for Pingora's native streaming path.
+    /// Serves a request.
     ///
     /// # Errors
     /// What went wrong, before or after the first byte; the caller tells the client if it still can be told.
@@ -38,9 +40,11 @@ impl Gateway {
         self.lifecycle.admits()?;
         match call.serve {
             Serve::Catalogue => return self.answer_from_catalogue(client, &call, ctx).await,
-            Serve::ByHead => {
-                self.open_passage(client, &call, ctx)?;
-                return client.invite_body().await;
+            Serve::ByIndex => return self.answer_from_node(client, &call, ctx).await,
+            Serve::Manage => {
+                // Rare, and large: a chat's future shall not have room for it.
+                let managing: BoxFuture<'_, _> = Box::pin(self.manage(client, &call, ctx));
+                return managing.await;
             }
             Serve::ByModel => (),
         }

@@ -98,7 +98,19 @@ impl Gateway {
         path: &str,
         limits: FetchLimits,
     ) -> std::result::Result<Fetched, String> {
-        let fetching = self.fetch_unlimited(node, access, path, limits);
+        self.fetch_for(node, access, path, limits, None).await
+    }
+
+    /// As [`Self::fetch`], for a client: its request's id tells the node that this is no probe.
+    pub(super) async fn fetch_for(
+        &self,
+        node: NodeId,
+        access: &NodeAccess,
+        path: &str,
+        limits: FetchLimits,
+        request_id: Option<&str>,
+    ) -> std::result::Result<Fetched, String> {
+        let fetching = self.fetch_unlimited(node, access, path, limits, request_id);
         match timeout(limits.time, fetching).await {
             Ok(Ok(fetched)) => Ok(fetched),
             Ok(Err(error)) => Err(format!("GET {path}: {}", plain(&error))),
@@ -115,6 +127,7 @@ impl Gateway {
         access: &NodeAccess,
         path: &str,
         limits: FetchLimits,
+        request_id: Option<&str>,
     ) -> Result<Fetched> {
         let addr = self.fleet.view().node(node).and_then(|node| node.addr);
         let addr = addr.ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, UNRESOLVED))?;
@@ -125,6 +138,9 @@ impl Gateway {
         let peer = access.build_peer(addr, timeouts);
         let mut request = RequestHeader::build("GET", access.path(path, None).as_bytes(), Some(4))?;
         request.insert_header("accept", "application/json")?;
+        if let Some(id) = request_id {
+            request.insert_header("x-request-id", id)?;
+        }
         request.insert_header("user-agent", concat!("arriero/", env!("CARGO_PKG_VERSION")))?;
         access
             .sign(&mut request)

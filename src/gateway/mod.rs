@@ -8,7 +8,9 @@ mod exchange;
 
 mod listings;
 
-mod native;
+mod indexed;
+
+mod manage;
 
 mod client;
 
@@ -74,6 +76,7 @@ pub use self::origin::{Origin, Read, Reading};
 
 use self::dns::Dns;
 use self::drain::Lifecycle;
+use self::manage::Jobs;
 use self::place::Waiting;
 use self::refresh::Rounds;
 use self::reload::{Accesses, Members};
@@ -97,6 +100,8 @@ pub struct Gateway {
     probes: Connector,
     waiting: Waiting,
     rounds: Rounds,
+    /// Pulls under way, so that the same one asked twice runs once.
+    jobs: Jobs,
     budget: RetryBudget,
     metrics: Arc<Metrics>,
     stats: Stats,
@@ -130,6 +135,7 @@ impl Gateway {
             probes: Connector::new(None),
             waiting: Waiting::default(),
             rounds: Rounds::default(),
+            jobs: Jobs::default(),
             budget: RetryBudget::new(),
             metrics: Arc::new(metrics),
             stats: Stats::default(),

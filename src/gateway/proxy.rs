@@ -1,12 +1,12 @@
-//! Pingora's phases, each a line or two: what they mean stands in `exchange` and `native`.
+//! Pingora's phases, each a line or two: what they mean stands in `exchange`.
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::http::ResponseHeader;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
-use pingora::{Error, ErrorSource, Result};
+use pingora::{Error, ErrorSource, ErrorType, Result};
 
 use crate::config::Config;
 use crate::dialect::{Dialect, Meter};
@@ -17,7 +17,6 @@ use crate::telemetry::record::{EndBy, Record};
 
 use super::client::Client;
 use super::drain::InFlight;
-use super::native::Passage;
 use super::{Gateway, guard, now, wall_ms};
 
 /// What belongs to one request. Dropping it tells the request's story, so every way out tells it exactly once.
@@ -30,8 +29,6 @@ pub struct Context {
     pub(super) dialect: Dialect,
     /// Why no node was found for the model, where Olla's users asked.
     pub(super) rejected: Option<OllaWords>,
-    /// Set when the request goes Pingora's native streaming path.
-    pub(super) passage: Option<Passage>,
     _in_flight: InFlight,
 }
 
@@ -62,7 +59,6 @@ impl ProxyHttp for Proxy {
             started: now(),
             dialect: Dialect::Ollama,
             rejected: None,
-            passage: None,
             _in_flight: self.0.lifecycle.enter(),
         }
     }
@@ -78,7 +74,7 @@ impl ProxyHttp for Proxy {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Context) -> Result<bool> {
         let mut client = Client::new(session);
         match self.0.serve(&mut client, ctx).await {
-            Ok(()) => Ok(ctx.passage.is_none()),
+            Ok(()) => Ok(true),
             Err(fault) => {
                 ctx.failed(&fault);
                 let olla = ctx.rejected.as_ref();
@@ -92,55 +88,23 @@ impl ProxyHttp for Proxy {
     async fn upstream_peer(
         &self,
         _session: &mut Session,
-        ctx: &mut Context,
+        _ctx: &mut Context,
     ) -> Result<Box<HttpPeer>> {
-        self.0.native_peer(ctx)
-    }
-
-    async fn upstream_request_filter(
-        &self,
-        _session: &mut Session,
-        request: &mut RequestHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        self.0.native_request(request, ctx)
-    }
-
-    async fn response_filter(
-        &self,
-        _session: &mut Session,
-        response: &mut ResponseHeader,
-        ctx: &mut Context,
-    ) -> Result<()> {
-        self.0.native_response(response, ctx)
-    }
-
-    fn fail_to_connect(
-        &self,
-        _session: &mut Session,
-        _peer: &HttpPeer,
-        ctx: &mut Context,
-        mut error: Box<Error>,
-    ) -> Box<Error> {
-        error.set_retry(self.0.reroute(&error, ctx));
-        error
+        // `request_filter` answers every request itself (docs/decisions/0007-one-path.md).
+        Error::e_explain(
+            ErrorType::InternalError,
+            "no request goes Pingora's own way",
+        )
     }
 
     async fn fail_to_proxy(
         &self,
-        session: &mut Session,
-        error: &Error,
+        _session: &mut Session,
+        _error: &Error,
         ctx: &mut Context,
     ) -> FailToProxy {
-        // What `request_filter` failed with has been judged and told already.
-        if ctx.record.fault.is_none() {
-            let fault = self.0.judge_native(error, ctx);
-            ctx.failed(&fault);
-            // The connection is given up in any case: what the client sent of its body may still be under way.
-            let _ = Client::new(session)
-                .refuse(ctx.dialect, &fault, &ctx.record.request_id, None)
-                .await;
-        }
+        // What `request_filter` failed with has been judged and told already. The connection is given up in any case: what the
+        // client sent of its body may still be under way.
         FailToProxy {
             error_code: ctx.record.status,
             can_reuse_downstream: false,
@@ -152,11 +116,8 @@ impl ProxyHttp for Proxy {
         ctx.record.fault.is_some() || error.esource() == &ErrorSource::Downstream
     }
 
-    async fn logging(&self, session: &mut Session, error: Option<&Error>, ctx: &mut Context) {
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut Context) {
         Client::new(session).tell(&mut ctx.record);
-        if ctx.passage.is_some() && error.is_none() {
-            ctx.record.end_by = EndBy::Done;
-        }
         guard::next_head_may_take(&ctx.config.server);
     }
 }

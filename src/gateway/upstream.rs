@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use pingora::http::ResponseHeader;
+use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
@@ -156,6 +156,31 @@ impl Gateway {
         Ok((session, reused))
     }
 
+    /// A connection of its own for work that may take hours, its request's head sent: it neither comes from the pool nor goes back
+    /// to it, so that dropping it is what stops the work.
+    ///
+    /// # Errors
+    /// Nothing reached the node, or it broke off.
+    pub(super) async fn begin(
+        &self,
+        node: NodeId,
+        access: &NodeAccess,
+        head: RequestHeader,
+        proxy: &Proxy,
+    ) -> Result<Connection, Failed> {
+        let name = access.name();
+        let Some(peer) = self.peer(node, access, proxy) else {
+            return Err(Failed::before_sending(name, UNRESOLVED));
+        };
+        let mut fresh = HttpPeer::clone(&peer);
+        fresh.group_key = FRESH;
+        let session = self.connect(&fresh, name).await?.0;
+        let mut node = Connection { session, peer };
+        let written = node.session.write_request_header(Box::new(head)).await;
+        written.map_err(|error| Failed::after_sending(name, &error))?;
+        Ok(node)
+    }
+
     /// Sends a connection whose answer is complete back to the pool.
     pub(super) async fn reuse(&self, mut node: Connection) {
         if let HttpSession::H1(h1) = &mut node.session {
@@ -173,6 +198,16 @@ impl Connection {
         self.session.write_request_header(head).await?;
         // A node that refuses early may close before it has read the body; its answer is then still there to be read.
         let written = self.write_body(&outgoing.body).await;
+        self.answered(written).await
+    }
+
+    /// Ends the request and reads the head of the answer, which may be there even when the node stopped reading before the end:
+    /// `written` is what became of the body.
+    pub(super) async fn answered(&mut self, written: pingora::Result<()>) -> pingora::Result<()> {
+        let written = match written {
+            Ok(()) => self.session.finish_request_body().await,
+            failed => failed,
+        };
         if let Err(error) = self.session.read_response_header().await {
             return Err(written.err().unwrap_or(error));
         }
@@ -192,10 +227,14 @@ impl Connection {
 
     async fn write_body(&mut self, pieces: &[Bytes]) -> pingora::Result<()> {
         for piece in pieces {
-            let written = self.session.write_request_body(piece.clone(), false);
-            written.await?;
+            self.write(piece.clone()).await?;
         }
-        self.session.finish_request_body().await
+        Ok(())
+    }
+
+    /// Sends some of the request's body.
+    pub(super) async fn write(&mut self, piece: Bytes) -> pingora::Result<()> {
+        self.session.write_request_body(piece, false).await
     }
 
     /// The first bytes of the body, `None` when it is empty. Pieces can be empty at a chunk's border; only bytes count.

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 
 use crate::dialect::Operation;
 use crate::dialect::recognize::calls;
+pub(super) use crate::dialect::recognize::path_of as canonical;
 
 /// `api`: what a type serves, as written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -112,13 +113,6 @@ impl Served {
 
 fn bit(operation: Operation) -> u64 {
     1u64 << (operation as u32)
-}
-
-/// The path of a call below every mount, such as `/v1/chat/completions`.
-pub(super) fn canonical(operation: Operation) -> &'static str {
-    calls()
-        .find(|(of, _)| *of == operation)
-        .map_or("", |(_, path)| path)
 }
 
 impl Api {

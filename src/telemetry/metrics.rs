@@ -27,6 +27,8 @@ pub struct Metrics {
     pub nodes: Nodes,
     /// `arriero_retries_total` by `reason`: attempts at another node, and those the budget forbade.
     pub retries: IntCounterVec,
+    /// `arriero_management_total` by `operation` and `outcome` (`done`, `partial`, `failed`, `left`): changes of nodes.
+    pub management: IntCounterVec,
     /// New configurations.
     pub reloads: Reloads,
     /// `arriero_discovery_refreshes_total` by `result`: what asking the nodes again did for requests whose model nobody had.
@@ -94,6 +96,7 @@ impl Metrics {
         let declare = Declare(&registry);
         let info = declare.gauges("build_info", "The running version", &["version"])?;
         info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let managed = "Changes of the nodes' models by how they ended";
         let retries = "Attempts at another node, by reason; budget_exhausted were not made";
         Ok(Metrics {
             requests: Requests::declare(&declare)?,
@@ -124,6 +127,7 @@ impl Metrics {
                 "Misses that made the nodes be asked for their models",
                 &["result"],
             )?,
+            management: declare.counter("management_total", managed, &["operation", "outcome"])?,
             in_flight: declare.gauge("active_requests", "Requests in work")?,
             model_conflicts: declare.gauge(
                 "model_conflicts",
@@ -359,6 +363,14 @@ pub fn operation_label(operation: crate::dialect::Operation) -> &'static str {
         O::CountTokens => "count_tokens",
         O::Models => "models",
         O::Model => "model",
+        O::Pull => "pull",
+        O::Push => "push",
+        O::Create => "create",
+        O::Copy => "copy",
+        O::Delete => "delete",
+        O::Unload => "unload",
         O::Blob => "blob",
+        O::Download => "download",
+        O::Upload => "upload",
     }
 }

@@ -164,12 +164,12 @@ class Gateway(Process):
         return cls.discovering(exe, {"type": "static", "static": {"endpoints": endpoints}}, models, **proxy)
 
     @classmethod
-    def discovering(cls, exe, discovery, models, **proxy):
-        """A gateway with a configuration file whose `discovery` section this is."""
+    def discovering(cls, exe, discovery, models, sections=None, **proxy):
+        """A gateway with a configuration file whose `discovery` section this is; SECTIONS are others, by name."""
         port, admin_port = free_port(), free_port()
         config = WORK / f"gateway-{port}.yaml"
         WORK.mkdir(exist_ok=True)
-        config.write_text(configuration(port, admin_port, discovery, proxy))
+        config.write_text(configuration(port, admin_port, discovery, proxy, sections or {}))
         argv = [exe, *(part.format(config=config) for part in SERVE)]
         return cls(argv, port, admin_port).ready(models)
 
@@ -183,7 +183,7 @@ class Gateway(Process):
         return self
 
 
-def configuration(port, admin_port, discovery, proxy):
+def configuration(port, admin_port, discovery, proxy, sections):
     """The text of a configuration file; JSON values, since YAML reads them."""
     discovery = {"model_discovery": {"interval": "1s", "timeout": "2s"}, **discovery}
     return "\n".join([
@@ -191,6 +191,7 @@ def configuration(port, admin_port, discovery, proxy):
         f"admin: {{ host: 127.0.0.1, port: {admin_port} }}",
         f"proxy: {json.dumps({'load_balancer': 'round-robin', **proxy})}",
         f"discovery: {json.dumps(discovery)}",
+        *(f"{name}: {json.dumps(section)}" for name, section in sections.items()),
         "",
     ])
 

@@ -80,12 +80,12 @@ def test_unknown_model_is_a_404_with_a_reason(client):
     assert 'no-such-model' in err.value.error and 'not found' in err.value.error
 
 
-def test_management_is_not_in_this_version(demo_gateway):
+def test_management_is_off_unless_it_is_switched_on(demo_gateway):
     client = ollama.Client(host=demo_gateway.url)
     with pytest.raises(ollama.ResponseError) as err:
         client.delete(CHAT)
-    assert err.value.status_code == 501
-    assert "not in this version" in err.value.error
+    assert err.value.status_code == 403
+    assert "management.enabled" in err.value.error
 
 
 def test_async_client(native):

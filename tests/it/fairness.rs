@@ -195,7 +195,7 @@ async fn a_name_with_several_addresses_is_served_at_the_one_that_listens() {
 }
 
 #[tokio::test]
-async fn a_head_routed_call_without_a_named_node_goes_to_another_when_one_cannot_be_reached() {
+async fn a_blob_that_one_node_lacks_is_missing_even_if_another_cannot_be_asked() {
     let nodes = vec![(llama(), "priority: 200"), (llama(), "priority: 100")];
     let herd = herd_of(nodes, "management: { enabled: true }").await;
     herd.nodes[0].kill();
@@ -205,8 +205,6 @@ async fn a_head_routed_call_without_a_named_node_goes_to_another_when_one_cannot
         "HEAD /api/blobs/sha256:{digest} HTTP/1.1\r\nhost: g\r\n\r\n"
     ))
     .await;
-    let reply = raw.reply_to_head().await.is(404);
-    assert_eq!(reply.header("x-arriero-node"), Some("gpu-1"));
-    assert_eq!(reply.header("x-arriero-attempts"), Some("2"));
+    raw.reply_to_head().await.is(404);
     herd.is_idle().await;
 }

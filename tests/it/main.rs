@@ -18,6 +18,8 @@ mod leaving;
 
 mod federated;
 
+mod manage;
+
 mod bodies;
 
 mod limits;

@@ -146,11 +146,13 @@ fn a_prefix_of_the_operator_is_a_mount() {
 }
 
 #[test]
-fn ollama_serves_every_call_but_counting_tokens() {
+fn ollama_serves_every_call_but_counting_tokens_and_ours() {
     let profiles = builtin();
     let ollama = profiles.find("ollama").unwrap();
     for (operation, path) in arriero::dialect::recognize::calls() {
-        let expected = (operation != Operation::CountTokens).then_some(path);
+        use Operation::{CountTokens, Download, Unload, Upload};
+        let is_foreign = matches!(operation, CountTokens | Unload | Download | Upload);
+        let expected = (!is_foreign).then_some(path);
         assert_eq!(ollama.path_of(operation), expected, "{operation:?}");
     }
 }

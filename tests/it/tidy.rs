@@ -23,6 +23,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("admission", &["error", "model"]),
+    (
+        "management",
+        &["error", "model", "config", "profile", "dialect", "fleet"],
+    ),
     ("telemetry", &["error", "config", "profile", "dialect"]),
     ("admin", &["error", "model", "config", "fleet", "telemetry"]),
     ("demo", &["error", "model"]),
@@ -40,6 +44,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "fleet",
             "routing",
             "admission",
+            "management",
             "telemetry",
             "admin",
         ],
@@ -68,6 +73,7 @@ const PURE: &[&str] = &[
     "discovery",
     "routing",
     "admission",
+    "management",
     "admin",
 ];
 

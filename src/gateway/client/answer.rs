@@ -113,7 +113,12 @@ impl Client<'_> {
         self.finish(head, declined.body).await
     }
 
-    async fn finish(&mut self, head: ResponseHeader, body: Bytes) -> Result<(), Fault> {
+    /// Sends a whole answer; to a `HEAD` only its head.
+    pub(in crate::gateway) async fn finish(
+        &mut self,
+        head: ResponseHeader,
+        body: Bytes,
+    ) -> Result<(), Fault> {
         let is_head = self.method() == Method::HEAD;
         let written = self
             .session

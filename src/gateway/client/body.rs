@@ -23,7 +23,7 @@ impl Client<'_> {
         dialect::encoding(value, call.node_path.starts_with("/v1/"))
     }
 
-    fn content_length(&self) -> Option<usize> {
+    pub(in crate::gateway) fn content_length(&self) -> Option<usize> {
         let value = self.headers().get(http::header::CONTENT_LENGTH)?;
         value.to_str().ok()?.parse().ok()
     }
@@ -82,25 +82,50 @@ impl Client<'_> {
     }
 
     async fn read_piece(&mut self, limits: &Server) -> Result<Option<Bytes>, Fault> {
-        let piece = match timeout(
+        match self.next_piece(limits).await? {
+            Some(piece) if piece.len() > limits.body_bytes_max => {
+                Err(too_large(limits.body_bytes_max))
+            }
+            piece => Ok(piece),
+        }
+    }
+
+    /// The next bytes of a body that nobody holds as a whole, of whatever length; `None` at its end.
+    ///
+    /// # Errors
+    /// 408 when nothing came for `body_timeout`; `ClientGone`; 400 for broken framing.
+    pub(in crate::gateway) async fn next_piece(
+        &mut self,
+        limits: &Server,
+    ) -> Result<Option<Bytes>, Fault> {
+        match timeout(
             limits.body_timeout,
             self.session.as_mut().read_request_body(),
         )
         .await
         {
-            Ok(Ok(piece)) => piece,
+            Ok(Ok(piece)) => Ok(piece),
             Ok(Err(error)) => {
                 // Where the next request would begin is anybody's guess now.
                 self.session.as_mut().set_keepalive(None);
-                return Err(unreadable(&error, limits));
+                Err(unreadable(&error, limits))
             }
-            Err(_) => return Err(body_too_slow(limits)),
-        };
-        match piece {
-            Some(piece) if piece.len() > limits.body_bytes_max => {
-                Err(too_large(limits.body_bytes_max))
-            }
-            piece => Ok(piece),
+            Err(_) => Err(body_too_slow(limits)),
+        }
+    }
+
+    /// Gives up the rest of a body that is not wanted: the connection ends after the answer, but not before the client could
+    /// read it.
+    pub(in crate::gateway) fn abandon_body(&mut self) {
+        if !self.session.as_mut().is_body_done() {
+            self.session.as_mut().set_keepalive(None);
+        }
+    }
+
+    /// Reads and throws away what is left of an abandoned body, for a moment.
+    pub(in crate::gateway) async fn drain(&mut self) {
+        if !self.session.as_mut().is_body_done() {
+            let _ = self.session.as_mut().drain_request_body().await;
         }
     }
 
