@@ -25,17 +25,15 @@ struct Model<'a> {
     holders: &'a [Holder],
     /// Whose entry speaks for it: the one that tells most.
     told: &'a Installed,
-    about: About,
 }
 
-/// What a node's listing says of a model; empty or 0 where it says nothing.
-#[derive(Debug, Default)]
-struct About {
-    family: String,
-    parameters: String,
-    quantisation: String,
-    size_bytes: u64,
-    capabilities: Vec<String>,
+impl Model<'_> {
+    fn family(&self) -> &str {
+        match &*self.told.about.family {
+            "" => NO_FAMILY,
+            family => family,
+        }
+    }
 }
 
 /// `/internal/status/models`; `detailed=true` lists all models, `group=family` lists them by family.
@@ -45,7 +43,7 @@ pub(super) fn page(state: &State<'_>, query: Query<'_>) -> Value {
     let entry = |model: &Model<'_>| entry(state, model, &by_digest);
     let mut families: BTreeMap<&str, Vec<&Model<'_>>> = BTreeMap::new();
     for model in &models {
-        families.entry(&model.about.family).or_default().push(model);
+        families.entry(model.family()).or_default().push(model);
     }
     let by_family: BTreeMap<&str, Vec<&str>> = families
         .iter()
@@ -87,44 +85,15 @@ fn models(view: &Snapshot) -> Vec<Model<'_>> {
             .ok()
             .and_then(|key| view.holders(&key));
         let Some(holders) = holders else { continue };
-        let abouts = holders.iter().map(|holder| {
-            let told = view.model_of(holder);
-            (told, about(told))
-        });
-        let best = abouts.max_by_key(|(_, about)| (about.family != NO_FAMILY, about.size_bytes));
-        if let Some((told, about)) = best {
-            models.push(Model {
-                name,
-                holders,
-                told,
-                about,
-            });
-        }
+        let told = holders.iter().map(|holder| view.model_of(holder));
+        let best = told.max_by_key(|told| (!told.about.family.is_empty(), told.about.size_bytes));
+        models.extend(best.map(|told| Model {
+            name,
+            holders,
+            told,
+        }));
     }
     models
-}
-
-/// Reads a node's own entry.
-fn about(model: &Installed) -> About {
-    let entry: Value = serde_json::from_str(&model.raw).unwrap_or_default();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let details = &entry["details"];
-    let family = text(&details["family"]);
-    let capabilities = entry["capabilities"].as_array();
-    About {
-        family: match family.is_empty() {
-            true => NO_FAMILY.to_owned(),
-            false => family,
-        },
-        parameters: text(&details["parameter_size"]),
-        quantisation: text(&details["quantization_level"]),
-        size_bytes: entry["size"].as_u64().unwrap_or_default(),
-        capabilities: capabilities
-            .into_iter()
-            .flatten()
-            .filter_map(|word| Some(word.as_str()?.to_owned()))
-            .collect(),
-    }
 }
 
 fn names_by_digest<'a>(models: &[Model<'a>]) -> HashMap<&'a str, Vec<&'a str>> {
@@ -141,7 +110,8 @@ fn names_by_digest<'a>(models: &[Model<'a>]) -> HashMap<&'a str, Vec<&'a str>> {
 }
 
 fn entry(state: &State<'_>, model: &Model<'_>, by_digest: &HashMap<&str, Vec<&str>>) -> Value {
-    let (view, about) = (state.view, &model.about);
+    let (view, about) = (state.view, &model.told.about);
+    let size_bytes = about.size_bytes.unwrap_or_default();
     let nodes = || model.holders.iter().map(|holder| view.node_of(holder));
     let names = |warm_only: bool| {
         let holders = model.holders.iter();
@@ -163,11 +133,11 @@ fn entry(state: &State<'_>, model: &Model<'_>, by_digest: &HashMap<&str, Vec<&st
         .collect();
     let mut fields = json!({
         "name": model.name,
-        "family": about.family,
-        "size": human::bytes(about.size_bytes),
-        "size_bytes": about.size_bytes,
-        "params": about.parameters,
-        "quant": about.quantisation,
+        "family": model.family(),
+        "size": human::bytes(size_bytes),
+        "size_bytes": size_bytes,
+        "params": about.size_word,
+        "quant": about.quantization_word,
         "modified_at": model.told.modified.to_rfc3339(),
         "last_seen": state.now.ago(seen),
         "last_seen_at": seen.map(|at| state.now.at(at)),
@@ -178,8 +148,6 @@ fn entry(state: &State<'_>, model: &Model<'_>, by_digest: &HashMap<&str, Vec<&st
         "digests": digests,
         "has_conflict": 1 < digests.len(),
     });
-    if !about.capabilities.is_empty() {
-        fields["capabilities"] = json!(about.capabilities);
-    }
+    fields["capabilities"] = about.capabilities.iter().map(|word| json!(word)).collect();
     fields
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use crate::fleet::fixture::{Herd, LIMITS, herd};
-use crate::fleet::{Observation, Probed, listing};
+use crate::fleet::{Observation, Probed, Rules, listing};
 use crate::telemetry::stats::fixture::served;
 
 use super::*;
@@ -94,7 +94,8 @@ fn fleet() -> Herd {
         .iter()
         .filter(|node| node.config.name != "gpu2");
     let kept = kept.map(|node| node.config.clone()).collect();
-    herd.fleet.reconfigure(kept, LIMITS, |_| ());
+    herd.fleet
+        .reconfigure(kept, LIMITS, Rules::default(), |_| ());
     herd
 }
 

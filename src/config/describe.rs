@@ -250,14 +250,14 @@ fn catalogue(out: &mut Description, config: &Config) {
     let registry = &config.registry;
     out.heading("Catalogue");
     let unified = if registry.unify {
-        "one entry per model"
+        "names of one digest are one entry"
     } else {
-        "one entry per spelling"
+        "one entry per name"
     };
     let stale = after(registry.stale_threshold);
     out.line(
         "models",
-        format!("{unified}, forgotten {stale} after their last node was seen"),
+        format!("{unified}, forgotten {stale} after their last node went down"),
     );
     let asked = if registry.refresh_on_miss {
         let limit = after(registry.refresh_timeout);

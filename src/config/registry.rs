@@ -15,10 +15,10 @@ const TARGETS_MAX: usize = 64;
 /// How the nodes' models become one catalogue, and what happens when no node that is up has the model asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Registry {
-    /// Whether models of one name, or of one digest, are one entry whatever node has them; otherwise every spelling is a
-    /// model of its own.
+    /// Whether names of one digest are one entry of the unified listing, whatever nodes have them; otherwise each name is one of
+    /// its own. Models of one name are one entry either way.
     pub unify: bool,
-    /// How long a model stays in the catalogue after its node was last seen. Never 0.
+    /// How long the models of a node that is down stay in the catalogue. Never 0.
     pub stale_threshold: Duration,
     /// What a model that no node is known to have means.
     pub strategy: Strategy,

@@ -4,6 +4,8 @@
 
 pub mod recognize;
 
+pub mod listing;
+
 pub mod json;
 
 pub mod facts;
@@ -25,6 +27,7 @@ mod testing;
 
 pub use encoding::{Encoding, decode_zstd, encoding};
 pub use facts::facts;
+pub use listing::{Filter, Format};
 pub use meter::{Close, Meter};
 pub use recognize::{dialect_of, recognize};
 pub use refusal::Refusal;

@@ -1,5 +1,6 @@
 //! Which call a request line is: one table of paths behind a handful of mounts. What is not in it is not forwarded.
 
+mod listings;
 mod place;
 
 use std::borrow::Cow;
@@ -41,6 +42,8 @@ enum Tail {
     Index,
     /// `/{name}`: the id of a model. Digits alone are Open WebUI's node index.
     Model,
+    /// `/{name}`: the id of a model, whatever it looks like.
+    Name,
     /// `/{digest}`.
     Digest,
     /// `/` and anything.
@@ -126,12 +129,12 @@ pub fn path_of(operation: Operation) -> &'static str {
 /// 404 for a path that is not in the table, 405 for a method that a path does not have, 400 for a malformed digest, 403 for calls
 /// that are never forwarded.
 pub fn recognize(method: &Method, path: &str, profiles: &Profiles) -> Result<Call, Fault> {
-    let place = place(path, profiles);
-    let (row, tail) = place
-        .rest
+    let mut place = place(path, profiles);
+    let rest = place.rest.take().map(listings::with_slashes);
+    let (row, tail) = rest
         .as_deref()
         .filter(|rest| is_plain(rest))
-        .and_then(|rest| find(place.only, rest))
+        .and_then(|rest| find(&place, rest))
         .ok_or_else(|| unknown(path))?;
     if !row
         .methods
@@ -163,6 +166,8 @@ pub fn dialect_of(path: &str, profiles: &Profiles) -> Dialect {
         Some(dialect) => dialect,
         None if path.contains("/v1/messages") => Dialect::Anthropic,
         None if path.contains("/v1/") || path.ends_with("/v1") => Dialect::OpenAi,
+        // LM Studio's own paths.
+        None if path.contains("/api/v0/") => Dialect::OpenAi,
         None => Dialect::Ollama,
     }
 }
@@ -202,12 +207,12 @@ fn percent_decoded(text: &str) -> Option<Cow<'_, str>> {
 }
 
 /// The row of a path and what follows the row's path, without its slash.
-fn find(only: Option<Dialect>, rest: &str) -> Option<(&'static Row, &str)> {
+fn find<'a>(place: &Place<'_>, rest: &'a str) -> Option<(&'static Row, &'a str)> {
     // A mount may be asked with and without its slash: `OLLAMA_HOST=http://gateway/ollama` sends `HEAD /ollama/`.
     let rest = if rest.is_empty() { "/" } else { rest };
-    ROWS.iter()
-        .filter(|row| is_spoken(row, only))
-        .find_map(|row| Some((row, tail_of(row, rest)?)))
+    let common = ROWS.iter().filter(|row| is_spoken(row, place.only));
+    let mut rows = place.own.iter().chain(common);
+    rows.find_map(|row| Some((row, tail_of(row, rest)?)))
 }
 
 /// A dialect mount has its dialect's calls; Anthropic's has the model list as well, as Anthropic's own API.
@@ -224,7 +229,9 @@ fn tail_of<'a>(row: &Row, rest: &'a str) -> Option<&'a str> {
     match (row.tail, after.strip_prefix('/')) {
         (Tail::None | Tail::Index, None) if after.is_empty() => Some(after),
         (Tail::Index, Some(tail)) => index(tail).map(|_| tail),
-        (Tail::Model | Tail::Digest | Tail::Any, Some(tail)) if !tail.is_empty() => Some(tail),
+        (Tail::Model | Tail::Name | Tail::Digest | Tail::Any, Some(tail)) if !tail.is_empty() => {
+            Some(tail)
+        }
         _ => None,
     }
 }
@@ -264,11 +271,9 @@ fn call(
                 call.serve = Serve::ByIndex;
                 call.node_index = Some(index);
             }
-            None => {
-                call.node_path = Cow::Owned(format!("{}/{tail}", row.path));
-                call.argument = percent_decoded(tail).map(Cow::into_owned);
-            }
+            None => call.name(row, tail),
         },
+        Tail::Name => call.name(row, tail),
         Tail::Index => {
             call.node_index = index(tail);
             if call.node_index.is_some() && serve == Serve::Catalogue {
@@ -279,6 +284,13 @@ fn call(
         Tail::None | Tail::Any => {}
     }
     Ok(call)
+}
+
+impl Call {
+    fn name(&mut self, row: &Row, tail: &str) {
+        self.node_path = Cow::Owned(format!("{}/{tail}", row.path));
+        self.argument = percent_decoded(tail).map(Cow::into_owned);
+    }
 }
 
 /// `sha256:` or `sha256-` and 64 hexadecimal digits; anything else could become a path on a node's disk.

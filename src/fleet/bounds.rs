@@ -35,7 +35,7 @@ fn count(view: &Snapshot, suits: impl Fn(&Node) -> bool) -> usize {
 /// Whether one of its models, or every call, would be without a node in service. Asked only when a node is about to go.
 fn is_last_holder(view: &Snapshot, at: usize) -> bool {
     let serves = |other: usize| other != at && view.nodes[other].is_open();
-    let mut models = view.nodes[at].models().iter();
+    let mut models = view.nodes[at].offered().iter();
     !(0..view.nodes.len()).any(serves)
         || models.any(|model| {
             let holders = view.holders(&model.key).unwrap_or_default();

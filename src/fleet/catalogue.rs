@@ -3,36 +3,78 @@
 //! Shapes after `/api/tags`, `/api/ps`, `/api/version` and `/v1/models` of Ollama 0.24 to 0.33; `urls`, `connection_type` and
 //! the integer `expires_at` are those of Open WebUI's merged list.
 
+mod conflict;
+mod entry;
+mod line;
+mod openai;
+mod unified;
+
+pub use conflict::Conflict;
+pub(super) use conflict::conflicts;
+pub use line::{Line, Scope};
+pub use unified::{Moment, Unified};
+
 use std::collections::HashMap;
 use std::fmt::Write;
 
 use bytes::Bytes;
 
-use crate::fleet::listing::{Fields, Installed, Loaded};
-use crate::fleet::snapshot::{Holder, Index, Node};
+use crate::dialect::{Filter, Format};
+use crate::fleet::listing::{Installed, Loaded};
+use crate::fleet::offer;
+use crate::fleet::snapshot::{Node, Snapshot};
 use crate::profile::Listing;
+use entry::{Entry, array, list, quoted};
 
-/// `/api/tags`: one entry per model that any node ever told of, newest first.
-pub(super) fn tags(nodes: &[Node], index: &Index) -> Bytes {
-    let mut entries: Vec<_> = index
-        .values()
-        .map(|holders| (told(nodes, holders), holders))
-        .collect();
-    entries.sort_unstable_by(|((_, a), _), ((_, b), _)| {
-        (b.modified, &a.name).cmp(&(a.modified, &b.name))
-    });
-    let expiries = expiries(nodes);
-    let entries = entries.iter().map(|((teller, model), holders)| {
-        let mut entry = Entry::default();
-        match teller.config.profile.listing {
-            Listing::Ollama => entry.keep(&model.raw, &["urls", "connection_type", "expires_at"]),
-            Listing::OpenAi | Listing::LmStudio => imitate(&mut entry, model),
+/// A listing of the models that a filter lets through.
+pub(super) fn page(view: &Snapshot, scope: &Scope, format: Format, filter: &Filter) -> Bytes {
+    if format == Format::Unified {
+        return unified::page(view, scope, filter);
+    }
+    let mut lines = view.lines(scope);
+    lines.retain(|line| line.fits(filter, view));
+    match format {
+        Format::Ollama => tags(view, &lines),
+        _ => openai::page(format, &lines),
+    }
+}
+
+/// The entry of one model, under the asked spelling; `None` when nobody offers it.
+pub(super) fn item(
+    view: &Snapshot,
+    scope: &Scope,
+    format: Format,
+    asked: &str,
+    moment: Moment,
+) -> Option<Bytes> {
+    match format {
+        Format::Unified => unified::detail(view, scope, asked, moment),
+        _ => Some(openai::item(format, &view.line(asked, scope)?, asked).into()),
+    }
+}
+
+/// `/api/tags`: one entry per name.
+fn tags(view: &Snapshot, lines: &[Line<'_>]) -> Bytes {
+    let expiries = expiries(&view.nodes);
+    let entries = lines.iter().map(|line| {
+        let config = &line.teller.config;
+        let mut ours = vec!["urls", "connection_type", "expires_at"];
+        if !config.tags.is_empty() {
+            ours.push("tags");
         }
-        entry.name(&model.name);
-        entry.field("urls", &urls(holders.iter().map(|holder| holder.at)));
-        entry.field("connection_type", "\"local\"");
-        let loaded_until = holders.iter().find_map(|holder| {
-            let model = &nodes[holder.at].models()[holder.place];
+        let mut entry = Entry::default();
+        match config.profile.listing {
+            Listing::Ollama => entry.keep(&line.model.raw, &ours, line.renamed()),
+            _ => imitate(&mut entry, line),
+        }
+        entry.name(line.name);
+        if !config.tags.is_empty() {
+            entry.field("tags", &tag_objects(&config.tags));
+        }
+        entry.field("urls", &urls(line.holders.iter().map(|holder| holder.at)));
+        entry.text("connection_type", config.connection.word());
+        let loaded_until = line.holders.iter().find_map(|holder| {
+            let model = view.model_of(holder);
             expiries.get(&(holder.at, runner(&model.digest, model.key.as_str())))
         });
         if let Some(unix_s) = loaded_until {
@@ -43,37 +85,66 @@ pub(super) fn tags(nodes: &[Node], index: &Index) -> Bytes {
     list("{\"models\":[", entries, "]}")
 }
 
+fn tag_objects(tags: &[String]) -> String {
+    array(
+        tags.iter()
+            .map(|tag| format!("{{\"name\":{}}}", quoted(tag))),
+    )
+}
+
 /// `/api/ps`: what is loaded anywhere, one entry per digest, the one that stays longest first.
-pub(super) fn ps(nodes: &[Node]) -> Bytes {
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    let mut entries: Vec<(&Loaded, Vec<usize>)> = Vec::new();
-    for (at, node) in nodes.iter().enumerate() {
-        for model in node.loaded.iter() {
+pub(super) fn ps(view: &Snapshot, scope: &Scope) -> Bytes {
+    let mut places: HashMap<(&str, Option<&str>), usize> = HashMap::new();
+    let mut entries: Vec<Resident<'_>> = Vec::new();
+    for (at, node) in view.nodes.iter().enumerate() {
+        if !scope.shows(node) {
+            continue;
+        }
+        let names = node.loaded.iter().map(|model| (&model.key, &model.name));
+        let names = offer::public_names(&node.config, names);
+        for (model, name) in node.loaded.iter().zip(names) {
+            let Some(name) = name else { continue };
+            // Behind a prefix it is a model of its own, whatever the file.
             let runner = runner(&model.digest, model.key.as_str());
-            let place = *places.entry(runner).or_insert(entries.len());
+            let prefix = node.config.prefix_id.as_deref();
+            let place = *places.entry((runner, prefix)).or_insert(entries.len());
             match entries.get_mut(place) {
-                Some((_, urls)) if urls.last() == Some(&at) => (),
-                Some((_, urls)) => urls.push(at),
-                None => entries.push((model, vec![at])),
+                Some(known) if known.nodes.last() == Some(&at) => (),
+                Some(known) => known.nodes.push(at),
+                None => entries.push(Resident {
+                    name,
+                    model,
+                    nodes: vec![at],
+                }),
             }
         }
     }
-    entries.sort_unstable_by(|(a, _), (b, _)| (b.expires, &a.name).cmp(&(a.expires, &b.name)));
-    let entries = entries.into_iter().map(|(model, nodes)| {
+    entries.sort_unstable_by(|a, b| (b.model.expires, &a.name).cmp(&(a.model.expires, &b.name)));
+    let entries = entries.into_iter().map(|it| {
+        let renamed = (it.name != it.model.name).then_some(&*it.name);
         let mut entry = Entry::default();
-        entry.keep(&model.raw, &["urls"]);
-        entry.name(&model.name);
-        entry.field("urls", &urls(nodes.into_iter()));
+        entry.keep(&it.model.raw, &["urls"], renamed);
+        entry.name(&it.name);
+        entry.field("urls", &urls(it.nodes.into_iter()));
         entry.finish()
     });
     list("{\"models\":[", entries, "]}")
 }
 
+/// A model in memory, under its public name, and the nodes that hold it.
+struct Resident<'a> {
+    name: std::sync::Arc<str>,
+    model: &'a Loaded,
+    nodes: Vec<usize>,
+}
+
 /// `/api/version`: the lowest one among the nodes that are up, so that no client counts on what a node lacks.
 pub(super) fn version(nodes: &[Node]) -> Bytes {
-    let known = |node: &Node| match node.config.profile.listing {
-        Listing::Ollama => dotted(node.version.as_deref()?),
-        Listing::OpenAi | Listing::LmStudio => None,
+    let known = |node: &Node| {
+        let is_ollama = node.config.profile.listing == Listing::Ollama;
+        is_ollama
+            .then(|| dotted(node.version.as_deref()?))
+            .flatten()
     };
     let up = nodes.iter().filter(|node| node.health.is_up());
     let lowest = up.filter_map(known).min();
@@ -81,30 +152,6 @@ pub(super) fn version(nodes: &[Node]) -> Bytes {
     let parts = lowest.unwrap_or_else(|| vec![0, 0, 0]);
     let parts: Vec<String> = parts.iter().map(u32::to_string).collect();
     format!("{{\"version\":\"{}\"}}", parts.join(".")).into()
-}
-
-/// `/v1/models`: the same models in OpenAI's shape, newest first.
-pub(super) fn v1_models(nodes: &[Node], index: &Index) -> Bytes {
-    let mut models: Vec<_> = index.values().map(|holders| told(nodes, holders)).collect();
-    models.sort_unstable_by(|(_, a), (_, b)| (b.modified, &a.name).cmp(&(a.modified, &b.name)));
-    let entries = models
-        .iter()
-        .map(|(teller, model)| v1_entry(teller, model, &model.name));
-    list("{\"object\":\"list\",\"data\":[", entries, "]}")
-}
-
-/// `/v1/models/{asked}`; `holders` is not empty.
-pub(super) fn v1_model(nodes: &[Node], holders: &[Holder], asked: &str) -> Bytes {
-    let (teller, model) = told(nodes, holders);
-    v1_entry(teller, model, asked).into()
-}
-
-/// Whose entry speaks for the model: the first Ollama node's, whose listing says most, else the first node's.
-fn told<'a>(nodes: &'a [Node], holders: &[Holder]) -> (&'a Node, &'a Installed) {
-    let is_ollama = |holder: &&Holder| nodes[holder.at].config.profile.listing == Listing::Ollama;
-    let holder = holders.iter().find(is_ollama).unwrap_or(&holders[0]);
-    let node = &nodes[holder.at];
-    (node, &node.models()[holder.place])
 }
 
 /// What two names of one runner have in common: the digest, or the name where a listing has no digest.
@@ -126,29 +173,31 @@ fn expiries(nodes: &[Node]) -> HashMap<(usize, &str), i64> {
     expiries
 }
 
-/// An entry of `/api/tags` for a model of an OpenAI-type server, which knows neither size nor digest.
-fn imitate(entry: &mut Entry, model: &Installed) {
-    entry.name(&model.name);
-    entry.field("modified_at", &quoted(&model.modified.to_rfc3339()));
-    entry.field("size", "0");
-    entry.field("digest", &quoted(&digest_of(model.key.as_str())));
-    entry.field(
-        "details",
-        "{\"parent_model\":\"\",\"format\":\"\",\"family\":\"\",\"families\":[],\"parameter_size\":\"\",\"quantization_level\":\"\"}",
-    );
-}
-
-fn v1_entry(teller: &Node, model: &Installed, id: &str) -> String {
-    let mut entry = Entry::default();
-    entry.field("id", &quoted(id));
-    if teller.config.profile.listing != Listing::Ollama {
-        entry.keep(&model.raw, &["id"]);
-    }
-    entry.default_field("object", "\"model\"");
-    entry.default_field("created", &model.modified.unix_s.to_string());
-    let owner = model.name.rsplit('/').nth(1).unwrap_or("library");
-    entry.default_field("owned_by", &quoted(owner));
-    entry.finish()
+/// An entry of `/api/tags` for a model of an OpenAI-type server, which knows no digest and often no size.
+fn imitate(entry: &mut Entry, line: &Line<'_>) {
+    let Installed {
+        key,
+        modified,
+        about,
+        ..
+    } = line.model;
+    entry.name(line.name);
+    entry.text("modified_at", &modified.to_rfc3339());
+    entry.field("size", &about.size_bytes.unwrap_or_default().to_string());
+    entry.text("digest", &digest_of(key.as_str()));
+    let families = match &*about.family {
+        "" => "[]".to_owned(),
+        family => array([quoted(family)].into_iter()),
+    };
+    let mut details = Entry::default();
+    details.text("parent_model", "");
+    details.text("format", &about.format);
+    details.text("family", &about.family);
+    details.field("families", &families);
+    details.text("parameter_size", &about.size_word.to_ascii_uppercase());
+    details.text("quantization_level", &about.quantization_word);
+    details.number("context_length", about.context_max);
+    entry.field("details", &details.finish());
 }
 
 /// `0.33.0-rc2` is `[0, 33, 0]`; `None` for what does not begin with dotted integers.
@@ -173,61 +222,8 @@ fn digest_of(name: &str) -> String {
     digest
 }
 
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
 fn urls(nodes: impl Iterator<Item = usize>) -> String {
-    let nodes: Vec<String> = nodes.map(|node| node.to_string()).collect();
-    format!("[{}]", nodes.join(","))
-}
-
-fn list(head: &str, entries: impl Iterator<Item = String>, tail: &str) -> Bytes {
-    let entries: Vec<String> = entries.collect();
-    format!("{head}{}{tail}", entries.join(",")).into()
-}
-
-/// A JSON object under construction: fields in order, values as they came.
-#[derive(Default)]
-struct Entry {
-    text: String,
-    names: Vec<String>,
-}
-
-impl Entry {
-    /// Takes over all fields of a node's entry but those we say ourselves.
-    fn keep(&mut self, raw: &str, ours: &[&str]) {
-        // `listing` has parsed this text before, so an error would be our own; the entry then has our fields only.
-        let fields = Fields::parse(raw).map_or_else(|_| Vec::new(), |fields| fields.0);
-        for (name, value) in fields {
-            if !ours.contains(&name.as_str()) {
-                self.field(&name, value.get());
-            }
-        }
-    }
-
-    /// `name` and `model`, where the node's entry lacks them.
-    fn name(&mut self, name: &str) {
-        self.default_field("name", &quoted(name));
-        self.default_field("model", &quoted(name));
-    }
-
-    fn default_field(&mut self, name: &str, value: &str) {
-        if !self.names.iter().any(|known| known == name) {
-            self.field(name, value);
-        }
-    }
-
-    fn field(&mut self, name: &str, value: &str) {
-        let comma = if self.names.is_empty() { "" } else { "," };
-        // Writing to a String cannot fail.
-        let _ = write!(self.text, "{comma}{}:{value}", quoted(name));
-        self.names.push(name.to_owned());
-    }
-
-    fn finish(self) -> String {
-        format!("{{{}}}", self.text)
-    }
+    array(nodes.map(|node| node.to_string()))
 }
 
 #[cfg(test)]

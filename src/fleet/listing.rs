@@ -8,6 +8,7 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
 use crate::fleet::timestamp::Timestamp;
+use crate::fleet::unify::About;
 use crate::model::ModelKey;
 
 /// Most models we believe a node has.
@@ -30,6 +31,10 @@ pub struct Installed {
     pub digest: Arc<str>,
     /// `modified_at` of Ollama, `created` of OpenAI; 1970 when the listing has neither.
     pub modified: Timestamp,
+    /// Whether the node holds it in memory, where the listing itself says so.
+    pub loaded: Option<bool>,
+    /// What the entry and the name say about it.
+    pub about: Arc<About>,
     /// The entry as the node wrote it: one JSON object.
     pub raw: Arc<str>,
 }
@@ -58,9 +63,11 @@ pub fn tags(body: &[u8]) -> Result<Vec<Installed>, String> {
     read(&entries, &["model", "name"], |fields, key, name, raw| {
         Installed {
             key,
-            name,
             digest: fields.word("digest"),
             modified: fields.timestamp("modified_at").unwrap_or_default(),
+            loaded: None,
+            about: About::read(&name, fields),
+            name,
             raw,
         }
     })
@@ -83,22 +90,42 @@ pub fn ps(body: &[u8]) -> Result<Vec<Loaded>, String> {
     })
 }
 
-/// Reads `/v1/models`.
+/// Reads the list of a server that speaks OpenAI's dialect: `/v1/models` of vLLM, llama.cpp, LiteLLM, Lemonade, …, and
+/// `/api/v0/models` of LM Studio. Some write the bare list.
 ///
 /// # Errors
 /// As [`tags`].
 pub fn v1_models(body: &[u8]) -> Result<Vec<Installed>, String> {
-    let entries = entries(body, "/v1/models", "data")?;
+    let path = "the model listing";
+    let entries = match body.trim_ascii_start().first() {
+        Some(b'[') => array(text(body, path)?, "the list", path)?,
+        _ => entries(body, path, "data")?,
+    };
     read(&entries, &["id"], |fields, key, name, raw| Installed {
         key,
-        name,
         digest: "".into(),
         modified: Timestamp {
             unix_s: fields.integer("created").unwrap_or_default(),
             nanos: 0,
         },
+        loaded: is_loaded(fields),
+        about: About::read(&name, fields),
+        name,
         raw,
     })
+}
+
+/// LM Studio says `state`, llama.cpp's router `status.value`; the others list only what they hold in memory.
+fn is_loaded(fields: &Fields<'_>) -> Option<bool> {
+    let state = fields.string("state");
+    match state
+        .or_else(|| fields.object("status").string("value"))?
+        .as_str()
+    {
+        "loaded" => Some(true),
+        "not-loaded" | "unloaded" | "loading" => Some(false),
+        _ => None,
+    }
 }
 
 /// Reads `/api/version`.
@@ -133,6 +160,23 @@ impl<'a> Fields<'a> {
 
     fn integer(&self, name: &str) -> Option<i64> {
         serde_json::from_str(self.get(name)?).ok()
+    }
+
+    /// A whole number that is not negative.
+    pub(super) fn count(&self, name: &str) -> Option<u64> {
+        serde_json::from_str(self.get(name)?).ok()
+    }
+
+    /// The strings of a list; none when it is none.
+    pub(super) fn strings(&self, name: &str) -> Vec<String> {
+        let list = self.get(name).map(serde_json::from_str);
+        list.and_then(Result::ok).unwrap_or_default()
+    }
+
+    /// The fields of an object inside; none when it is none.
+    pub(super) fn object(&self, name: &str) -> Fields<'a> {
+        let object = self.get(name).map(Fields::parse);
+        object.and_then(Result::ok).unwrap_or(Fields(Vec::new()))
     }
 
     fn timestamp(&self, name: &str) -> Option<Timestamp> {
@@ -180,13 +224,17 @@ impl<'de: 'a, 'a> Deserialize<'de> for Fields<'a> {
     }
 }
 
-fn document<'a>(body: &'a [u8], path: &str) -> Result<Fields<'a>, String> {
+fn text<'a>(body: &'a [u8], path: &str) -> Result<&'a str, String> {
     if LISTING_BYTES_MAX < body.len() {
         return Err(format!(
             "the answer to {path} is longer than {LISTING_BYTES_MAX} bytes"
         ));
     }
-    serde_json::from_slice(body)
+    std::str::from_utf8(body).map_err(|error| format!("the answer to {path} is no text: {error}"))
+}
+
+fn document<'a>(body: &'a [u8], path: &str) -> Result<Fields<'a>, String> {
+    Fields::parse(text(body, path)?)
         .map_err(|error| format!("the answer to {path} is not the expected JSON: {error}"))
 }
 
@@ -196,8 +244,12 @@ fn entries<'a>(body: &'a [u8], path: &str, list: &str) -> Result<Vec<&'a RawValu
     let Some(text) = document.get(list) else {
         return Err(format!("the answer to {path} has no `{list}`"));
     };
+    array(text, &format!("`{list}`"), path)
+}
+
+fn array<'a>(text: &'a str, list: &str, path: &str) -> Result<Vec<&'a RawValue>, String> {
     let entries: Option<Vec<&RawValue>> = serde_json::from_str(text)
-        .map_err(|error| format!("`{list}` in the answer to {path} is no list: {error}"))?;
+        .map_err(|error| format!("{list} in the answer to {path} is no list: {error}"))?;
     let entries = entries.unwrap_or_default();
     if MODELS_MAX < entries.len() {
         let count = entries.len();

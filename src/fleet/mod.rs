@@ -32,7 +32,22 @@ pub use state::State;
 pub mod listing;
 pub use listing::{Installed, Loaded};
 
+mod unify;
+pub use unify::{About, Kind, complete};
+
+mod pages;
+
+mod change;
+use change::{with_addr, with_health, with_installed, with_loaded};
+
+mod offer;
+pub use offer::Offered;
+
+mod rules;
+pub use rules::Rules;
+
 mod catalogue;
+pub use catalogue::{Conflict, Line, Moment, Scope, Unified};
 
 mod timestamp;
 pub use timestamp::Timestamp;
@@ -100,11 +115,11 @@ impl Fleet {
             }),
             picks: AtomicU64::new(0),
             freed: Arc::default(),
-            snapshot: ArcSwap::from_pointee(Snapshot::new(Vec::new(), Vec::new())),
+            snapshot: ArcSwap::from_pointee(Snapshot::new(Vec::new(), Vec::new(), Arc::default())),
             membership: watch::Sender::new(0),
         };
         let nodes = nodes.into_iter().map(Arc::new).collect();
-        fleet.reconfigure(nodes, health, |_| ());
+        fleet.reconfigure(nodes, health, Rules::default(), |_| ());
         fleet
     }
 
@@ -121,6 +136,7 @@ impl Fleet {
         &self,
         nodes: Vec<Arc<NodeConfig>>,
         health: HealthConfig,
+        rules: Rules,
         prepare: impl FnOnce(&[(NodeId, Arc<NodeConfig>)]),
     ) {
         let mut writer = self.write();
@@ -141,7 +157,7 @@ impl Fleet {
         writer
             .machines
             .retain(|id, _| members.iter().any(|(known, _)| known == id));
-        self.publish(Snapshot::new(nodes, leaving));
+        self.publish(Snapshot::new(nodes, leaving, Arc::new(rules)));
         self.membership.send_modify(|changes| *changes += 1);
     }
 
@@ -184,6 +200,7 @@ impl Fleet {
         counters.last_picked.fetch_max(ordinal, Ordering::Relaxed);
         Some(Lease {
             node: node.id,
+            addr: node.addr,
             counters: Arc::clone(counters),
             freed: Arc::clone(&self.freed),
         })
@@ -221,20 +238,20 @@ impl Fleet {
             Observation::Probe(result) => {
                 let result = result.as_ref().copied().map_err(String::as_str);
                 machine.probed(result, now, health);
-                with_health(&current, at, machine)
+                with_health(&current, at, machine, now)
             }
             Observation::Traffic(result) => {
                 let result = result.as_ref().copied().map_err(String::as_str);
                 machine.served(result, now, health, || bounds::spare(&current, at, health));
-                with_health(&current, at, machine)
+                with_health(&current, at, machine, now)
             }
             Observation::Refused(why) => {
                 machine.refused(&why, now);
-                with_health(&current, at, machine)
+                with_health(&current, at, machine, now)
             }
             Observation::RateLimited { why, retry_after } => {
                 machine.rate_limited(&why, retry_after, now, health);
-                with_health(&current, at, machine)
+                with_health(&current, at, machine, now)
             }
             Observation::Installed { models, version } => {
                 with_installed(&current, at, models, version)
@@ -270,6 +287,7 @@ impl Writer {
             // Who watches a node tells by the pointer whether its settings changed.
             if *node.config != *config {
                 node.config = config;
+                node.offered = offer::offered(&node.config, node.models());
             }
             return node;
         }
@@ -284,77 +302,19 @@ impl Writer {
             draining: false,
             version: None,
             installed: None,
+            offered: Arc::default(),
+            stale: false,
             loaded: Arc::default(),
             counters: Arc::default(),
         }
     }
 }
 
-fn with_health(current: &Snapshot, at: usize, machine: &Machine) -> Option<Snapshot> {
-    let before = &current.nodes[at];
-    if before.health == *machine.health() && before.spared == machine.spared() {
-        return None;
-    }
-    let mut nodes = current.nodes.clone();
-    let node = &mut nodes[at];
-    node.health = machine.health().clone();
-    node.spared = machine.spared();
-    if node.health.is_down() && !node.loaded.is_empty() {
-        node.loaded = Arc::default();
-        return Some(current.with_other_models(nodes));
-    }
-    Some(current.with_same_models(nodes))
-}
-
-fn with_installed(
-    current: &Snapshot,
-    at: usize,
-    models: Vec<Installed>,
-    version: Option<String>,
-) -> Option<Snapshot> {
-    let node = &current.nodes[at];
-    let same_models = node.installed.as_deref() == Some(models.as_slice());
-    let same_version = version.is_none() || node.version.as_deref() == version.as_deref();
-    if same_models && same_version {
-        return None;
-    }
-    let mut nodes = current.nodes.clone();
-    let node = &mut nodes[at];
-    node.version = version.map(Arc::from).or_else(|| node.version.take());
-    if same_models {
-        return Some(current.with_same_models(nodes));
-    }
-    node.installed = Some(models.into());
-    Some(current.with_other_models(nodes))
-}
-
-fn with_loaded(current: &Snapshot, at: usize, models: Vec<Loaded>) -> Option<Snapshot> {
-    let before = &current.nodes[at];
-    if *before.loaded == *models {
-        return None;
-    }
-    let mut nodes = current.nodes.clone();
-    nodes[at].loaded = models.into();
-    // Under traffic every poll brings new expiry times; the index must not be rebuilt for that.
-    if Warmth::of(before) == Warmth::of(&nodes[at]) {
-        return Some(current.with_same_index(nodes));
-    }
-    Some(current.with_other_models(nodes))
-}
-
-fn with_addr(current: &Snapshot, at: usize, addr: SocketAddr) -> Option<Snapshot> {
-    if current.nodes[at].addr == Some(addr) {
-        return None;
-    }
-    let mut nodes = current.nodes.clone();
-    nodes[at].addr = Some(addr);
-    Some(current.with_same_models(nodes))
-}
-
 /// Permission to use one slot of a node, given back on drop.
 #[derive(Debug)]
 pub struct Lease {
     node: NodeId,
+    addr: Option<SocketAddr>,
     counters: Arc<Counters>,
     freed: Arc<Notify>,
 }
@@ -363,6 +323,11 @@ impl Lease {
     /// Whose slot it is.
     pub fn node(&self) -> NodeId {
         self.node
+    }
+
+    /// Where the node was when the slot was taken; `None` while its name is not resolved. It stays even if the node leaves.
+    pub fn addr(&self) -> Option<SocketAddr> {
+        self.addr
     }
 }
 

@@ -2,17 +2,21 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
 use crate::config::NodeConfig;
+use crate::dialect::{Filter, Format, Mount};
 use crate::fleet::NodeId;
-use crate::fleet::catalogue;
+use crate::fleet::catalogue::{self, Conflict, Moment, Scope};
 use crate::fleet::health::{Health, Spared};
 use crate::fleet::listing::{Installed, Loaded};
 use crate::fleet::moments::Moments;
+use crate::fleet::offer::Offered;
+use crate::fleet::pages::{Live, Pages};
+use crate::fleet::rules::Rules;
 use crate::fleet::state::State;
 use crate::model::ModelKey;
 use crate::profile::Listing;
@@ -25,9 +29,11 @@ pub struct Snapshot {
     /// Nodes that were taken out of the configuration while requests were still with them; nothing new reaches them.
     leaving: Vec<Node>,
     places: Arc<HashMap<NodeId, usize>>,
-    index: Arc<Index>,
+    pub(super) rules: Arc<Rules>,
+    pub(super) index: Arc<Index>,
     pages: Arc<Pages>,
-    version: OnceLock<Bytes>,
+    /// Answers that tell of health as well.
+    live: Live,
 }
 
 /// One node at that moment. Its in-flight count alone is live.
@@ -49,6 +55,10 @@ pub struct Node {
     pub version: Option<Arc<str>>,
     /// `None` until the node has told its models for the first time; kept when it goes down.
     pub installed: Option<Arc<[Installed]>>,
+    /// What of these clients may ask for, and under which names; rebuilt whenever they or the node's settings change.
+    pub(super) offered: Arc<[Offered]>,
+    /// Whether it has been down for so long that its models left the catalogue.
+    pub(super) stale: bool,
     /// Emptied when the node goes down: nobody knows what a lost node holds in memory.
     pub loaded: Arc<[Loaded]>,
     pub(super) counters: Arc<Counters>,
@@ -65,7 +75,7 @@ pub struct Holder {
     pub spelled: Arc<str>,
     /// Whether the model is in the node's memory.
     pub warm: bool,
-    /// Where the model stands in the node's `installed`.
+    /// Where the model stands in the node's `offered`.
     pub(super) place: usize,
 }
 
@@ -80,15 +90,6 @@ pub(super) struct Counters {
     /// Whether a success would change nothing in the health machine.
     pub(super) steady: AtomicBool,
     moments: Moments,
-}
-
-/// Answers rendered when first asked for, shared by snapshots that differ in health alone.
-#[derive(Debug, Default)]
-struct Pages {
-    names: OnceLock<Vec<Arc<str>>>,
-    tags: OnceLock<Bytes>,
-    ps: OnceLock<Bytes>,
-    v1_models: OnceLock<Bytes>,
 }
 
 impl Node {
@@ -112,6 +113,15 @@ impl Node {
         self.health.is_up() && !self.draining
     }
 
+    /// Whether the address of a call allows it.
+    pub fn is_on(&self, mount: &Mount) -> bool {
+        match mount {
+            Mount::All => true,
+            Mount::OpenAi => self.config.profile.api().openai_compatible,
+            Mount::Profile(name) => self.config.profile.name == *name,
+        }
+    }
+
     /// Why it is, or is not, in service.
     pub fn state(&self) -> State {
         if self.draining {
@@ -133,23 +143,29 @@ impl Node {
         self.installed.is_some()
     }
 
-    /// The installed models, none while the node has not told them.
+    /// The installed models under the node's own names, whether offered or not; none while the node has not told them.
     pub fn models(&self) -> &[Installed] {
         self.installed.as_deref().unwrap_or_default()
+    }
+
+    /// What clients may ask for; nothing of a node that has been down for longer than `stale_threshold`.
+    pub fn offered(&self) -> &[Offered] {
+        if self.stale { &[] } else { &self.offered }
     }
 }
 
 impl Snapshot {
     /// `leaving`: nodes of the snapshot before that are no longer in the configuration.
-    pub(super) fn new(nodes: Vec<Node>, leaving: Vec<Node>) -> Snapshot {
+    pub(super) fn new(nodes: Vec<Node>, leaving: Vec<Node>, rules: Arc<Rules>) -> Snapshot {
         let places = nodes.iter().enumerate().map(|(at, node)| (node.id, at));
         Snapshot {
             places: Arc::new(places.collect()),
             index: Arc::new(index(&nodes)),
             nodes,
             leaving,
+            rules,
             pages: Arc::default(),
-            version: OnceLock::new(),
+            live: Live::default(),
         }
     }
 
@@ -160,8 +176,9 @@ impl Snapshot {
             index: Arc::new(index(&nodes)),
             nodes,
             leaving: self.leaving.clone(),
+            rules: Arc::clone(&self.rules),
             pages: Arc::default(),
-            version: OnceLock::new(),
+            live: Live::default(),
         }
     }
 
@@ -179,9 +196,10 @@ impl Snapshot {
             nodes,
             leaving: self.leaving.clone(),
             places: Arc::clone(&self.places),
+            rules: Arc::clone(&self.rules),
             index: Arc::clone(&self.index),
             pages: Arc::default(),
-            version: OnceLock::new(),
+            live: Live::default(),
         }
     }
 
@@ -201,7 +219,8 @@ impl Snapshot {
 
     /// The model that one of this snapshot's holders has, as that node lists it.
     pub fn model_of(&self, holder: &Holder) -> &Installed {
-        &self.nodes[holder.at].models()[holder.place]
+        let node = &self.nodes[holder.at];
+        &node.models()[node.offered()[holder.place].place]
     }
 
     /// The node of that name.
@@ -214,6 +233,11 @@ impl Snapshot {
         self.leaving.iter().filter(|node| 0 < node.in_flight())
     }
 
+    /// The rules by which the catalogue is made.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
     /// The nodes that have the model, dead ones too; `None` when no node ever told of it.
     pub fn holders(&self, model: &ModelKey) -> Option<&[Holder]> {
         self.index.get(model).map(Vec::as_slice)
@@ -224,51 +248,68 @@ impl Snapshot {
         self.nodes.iter().any(Node::is_open)
     }
 
-    /// Every known model once, as its first holder spells it, in the order of the alphabet.
+    /// Every name in the catalogue once, as it is listed, in the order of the alphabet.
     pub fn model_names(&self) -> impl Iterator<Item = &str> {
         let names = self.pages.names.get_or_init(|| {
-            let mut names: Vec<_> = self
-                .index
-                .values()
-                .map(|h| Arc::clone(&h[0].spelled))
-                .collect();
+            let lines = self.lines(&Scope::ALL);
+            let mut names: Vec<Arc<str>> = lines.iter().map(|line| line.name.into()).collect();
             names.sort_unstable();
             names
         });
         names.iter().map(AsRef::as_ref)
     }
 
-    /// The body of `/api/tags`.
-    pub fn tags(&self) -> Bytes {
-        let page = || catalogue::tags(&self.nodes, &self.index);
-        self.pages.tags.get_or_init(page).clone()
+    /// Names under which nodes have different models.
+    pub fn conflicts(&self) -> &[Conflict] {
+        let find = || catalogue::conflicts(self);
+        self.pages.conflicts.get_or_init(find)
+    }
+
+    /// The name under which a holder's node offers the model.
+    pub fn public_name(&self, holder: &Holder) -> Arc<str> {
+        let offered = self.node_of(holder).offered().get(holder.place);
+        offered.map_or_else(|| Arc::clone(&holder.spelled), |it| Arc::clone(&it.name))
+    }
+
+    /// A whole listing of models; nobody is asked for it.
+    pub fn listing(&self, scope: &Scope, format: Format) -> Bytes {
+        let render = || catalogue::page(self, scope, format, &Filter::default());
+        match format {
+            // It tells which nodes are up.
+            Format::Unified => self.live.unified.get_or_render(scope.clone(), render),
+            _ => {
+                let key = (scope.clone(), format);
+                self.pages.listings.get_or_render(key, render)
+            }
+        }
+    }
+
+    /// A listing of some models.
+    pub fn filtered(&self, scope: &Scope, format: Format, filter: &Filter) -> Bytes {
+        catalogue::page(self, scope, format, filter)
+    }
+
+    /// One entry of a listing, which echoes the asked spelling; `None` when nobody offers the model.
+    pub fn item(
+        &self,
+        scope: &Scope,
+        format: Format,
+        asked: &str,
+        moment: Moment,
+    ) -> Option<Bytes> {
+        catalogue::item(self, scope, format, asked, moment)
     }
 
     /// The body of `/api/ps`.
-    pub fn ps(&self) -> Bytes {
-        self.pages
-            .ps
-            .get_or_init(|| catalogue::ps(&self.nodes))
-            .clone()
+    pub fn ps(&self, scope: &Scope) -> Bytes {
+        let render = || catalogue::ps(self, scope);
+        self.pages.ps.get_or_render(scope.clone(), render)
     }
 
     /// The body of `/api/version`.
     pub fn version(&self) -> Bytes {
-        self.version
-            .get_or_init(|| catalogue::version(&self.nodes))
-            .clone()
-    }
-
-    /// The body of `/v1/models` and `/olla/models`.
-    pub fn v1_models(&self) -> Bytes {
-        let page = || catalogue::v1_models(&self.nodes, &self.index);
-        self.pages.v1_models.get_or_init(page).clone()
-    }
-
-    /// The body of `/v1/models/{asked}`, which echoes the asked spelling; `None` when no node ever told of the model.
-    pub fn v1_model(&self, asked: &str) -> Option<Bytes> {
-        let key = ModelKey::parse(asked).ok()?;
-        Some(catalogue::v1_model(&self.nodes, self.holders(&key)?, asked))
+        let render = || catalogue::version(&self.nodes);
+        self.live.version.get_or_init(render).clone()
     }
 }
 
@@ -276,7 +317,9 @@ fn index(nodes: &[Node]) -> Index {
     let mut index = Index::new();
     for (at, node) in nodes.iter().enumerate() {
         let warmth = Warmth::of(node);
-        for (place, model) in node.models().iter().enumerate() {
+        let models = node.models();
+        for (place, offered) in node.offered().iter().enumerate() {
+            let model = &models[offered.place];
             let holder = Holder {
                 node: node.id,
                 at,
@@ -284,9 +327,9 @@ fn index(nodes: &[Node]) -> Index {
                 warm: warmth.is_warm(model),
                 place,
             };
-            match index.get_mut(&model.key) {
+            match index.get_mut(&offered.key) {
                 Some(holders) => holders.push(holder),
-                None => drop(index.insert(model.key.clone(), vec![holder])),
+                None => drop(index.insert(offered.key.clone(), vec![holder])),
             }
         }
     }
@@ -296,7 +339,7 @@ fn index(nodes: &[Node]) -> Index {
 /// Which models of one node are in its memory.
 #[derive(PartialEq, Eq)]
 pub(super) enum Warmth<'a> {
-    /// Such servers list only what they hold in memory.
+    /// Such servers list only what they hold in memory, or say of each model whether they do.
     All,
     /// By digest, because copies of a model share one runner and only the name that loaded first is listed.
     Listed {
@@ -319,7 +362,7 @@ impl Warmth<'_> {
 
     fn is_warm(&self, model: &Installed) -> bool {
         match self {
-            Warmth::All => true,
+            Warmth::All => model.loaded != Some(false),
             Warmth::Listed { digests, keys } => {
                 digests.contains(model.digest.as_ref()) || keys.contains(&model.key)
             }

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::fixture::{Herd, LIMITS, herd, installed, loaded, ollama};
 use super::*;
+use crate::dialect::Format;
 use crate::model::ModelKey;
 
 fn warm_on(view: &Snapshot, model: &str) -> Option<Vec<(usize, bool)>> {
@@ -59,7 +60,7 @@ fn a_lost_node_keeps_its_models_and_loses_its_warmth() {
     let Herd { fleet, .. } = herd("a up 0/4 llama*\nb up 0/4 qwen");
     assert!(fleet.view().is_ready());
     assert!(
-        std::str::from_utf8(&fleet.view().ps())
+        std::str::from_utf8(&fleet.view().ps(&Scope::ALL))
             .unwrap()
             .contains("llama")
     );
@@ -72,9 +73,13 @@ fn a_lost_node_keeps_its_models_and_loses_its_warmth() {
     let view = fleet.view();
     assert!(!view.is_ready());
     assert_eq!(warm_on(&view, "llama").unwrap(), [(0, false)]);
-    assert_eq!(view.ps(), r#"{"models":[]}"#);
+    assert_eq!(view.ps(&Scope::ALL), r#"{"models":[]}"#);
     assert_eq!(view.model_names().collect::<Vec<_>>(), ["llama", "qwen"]);
-    assert!(std::str::from_utf8(&view.tags()).unwrap().contains("qwen"));
+    assert!(
+        std::str::from_utf8(&view.listing(&Scope::ALL, Format::Ollama))
+            .unwrap()
+            .contains("qwen")
+    );
 }
 
 #[test]
@@ -123,7 +128,7 @@ fn a_new_expiry_is_shown_without_a_new_index() {
         br#"{"models":[{"name":"llama","digest":"d-llama","expires_at":"1970-01-01T00:01:00Z"}]}"#;
     let before = fleet.view();
     assert!(
-        !std::str::from_utf8(&before.tags())
+        !std::str::from_utf8(&before.listing(&Scope::ALL, Format::Ollama))
             .unwrap()
             .contains("expires_at")
     );
@@ -132,7 +137,7 @@ fn a_new_expiry_is_shown_without_a_new_index() {
         Observation::Loaded(listing::ps(body).unwrap()),
         Instant::now(),
     );
-    let tags = fleet.view().tags();
+    let tags = fleet.view().listing(&Scope::ALL, Format::Ollama);
     assert!(
         std::str::from_utf8(&tags)
             .unwrap()

@@ -137,6 +137,8 @@ impl Gateway {
         metrics
             .draining
             .set(i64::from(self.lifecycle.is_draining()));
+        let conflicts = i64::try_from(view.conflicts().len()).unwrap_or(i64::MAX);
+        metrics.model_conflicts.set(conflicts);
         metrics.nodes.loaded.reset();
         metrics.nodes.state.reset();
         for node in &view.nodes {

@@ -87,7 +87,8 @@ impl NodeAccess {
                 .transpose()?,
             host: HeaderValue::from_str(&host)
                 .map_err(|error| unusable(&node.name, "host", &error))?,
-            spells_loosely: node.profile.listing == Listing::Ollama,
+            // Behind a prefix of ours it knows none of them.
+            spells_loosely: node.profile.listing == Listing::Ollama && node.prefix_id.is_none(),
             headers,
             known: ArcSwapOption::empty(),
             config: node,

@@ -1,23 +1,23 @@
 //! One request, from socket to socket, as one linear function.
 
-use bytes::Bytes;
 use futures::future::BoxFuture;
 
 use crate::admin;
 use crate::config::Config;
-use crate::dialect::{self, Call, Facts, Operation, Serve};
+use crate::dialect::{self, Call, Facts, Serve};
 use crate::error::{Fault, Kind};
 use crate::fleet::{NodeId, Observation, Snapshot};
 use crate::model::{self, ModelKey};
 use crate::routing::Route;
 use crate::telemetry::record::{EndBy, Phase};
 
-use super::Gateway;
-use super::client::{Client, Page, body_as_sent};
+use super::client::{Client, body_as_sent};
 use super::failure::Failed;
+use super::listings;
 use super::outgoing::{Asked, Outgoing};
 use super::proxy::Context;
 use super::relay::Served;
+use super::{Gateway, moment};
 
 impl Gateway {
     /// Serves a request.
@@ -211,39 +211,10 @@ impl Gateway {
         ctx: &mut Context,
     ) -> Result<(), Fault> {
         client.discard_body(&ctx.config.server).await?;
-        let page = catalogue_page(call, &self.fleet.view())?;
+        let page = listings::page(call, client.query(), &self.fleet.view(), moment())?;
         ctx.record.end_by = EndBy::Done;
         ctx.record.phase = Phase::Stream;
         client.answer(page, call, &ctx.record.request_id).await
-    }
-}
-
-/// The federated answer to a call that names no node.
-fn catalogue_page(call: &Call, view: &Snapshot) -> Result<Page, Fault> {
-    let asked = call.argument.as_deref().unwrap_or_default();
-    let json = |body| {
-        Ok(Page {
-            content_type: "application/json; charset=utf-8",
-            body,
-        })
-    };
-    match call.operation {
-        Operation::Root => Ok(Page {
-            content_type: "text/plain; charset=utf-8",
-            body: Bytes::from_static(b"Ollama is running"),
-        }),
-        Operation::Version => json(view.version()),
-        Operation::Tags => json(view.tags()),
-        Operation::Ps => json(view.ps()),
-        Operation::Models => json(view.v1_models()),
-        Operation::Model => json(
-            view.v1_model(asked)
-                .ok_or_else(|| unknown_model(asked, view))?,
-        ),
-        _ => Err(Fault::new(
-            Kind::Internal,
-            "this call is not answered from the catalogue",
-        )),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fleet::{NodeId, Observation, listing};
+use crate::fleet::{self, NodeId, Observation, listing};
 use crate::profile::Listing;
 
 use super::Gateway;
@@ -40,7 +40,7 @@ impl Gateway {
             }
             useless.into_why()
         })?;
-        let (models, version) = match config.profile.listing {
+        let (mut models, version) = match config.profile.listing {
             Listing::Ollama => {
                 let short = limits(time, VERSION_BYTES_MAX);
                 let version = self.get(node, &access, "/api/version", short).await;
@@ -49,6 +49,7 @@ impl Gateway {
             }
             Listing::OpenAi | Listing::LmStudio => (listing::v1_models(&list)?, None),
         };
+        fleet::complete(&mut models, &config.profile);
         if let Some(node) = self.fleet.view().node(node) {
             node.moments().note_listing(self.uptime());
         }
@@ -64,11 +65,17 @@ impl Gateway {
         let Some(access) = self.access(node) else {
             return Ok(());
         };
-        if access.config.profile.listing == Listing::Ollama {
-            let whole_list = limits(time, listing::LISTING_BYTES_MAX);
-            let list = self.get(node, &access, "/api/ps", whole_list).await?;
-            self.observe(node, Observation::Loaded(listing::ps(&list)?));
+        match access.config.profile.listing {
+            Listing::Ollama => {
+                let whole_list = limits(time, listing::LISTING_BYTES_MAX);
+                let list = self.get(node, &access, "/api/ps", whole_list).await?;
+                self.observe(node, Observation::Loaded(listing::ps(&list)?));
+                Ok(())
+            }
+            // Its one list tells both.
+            Listing::LmStudio => self.learn_installed(node, time).await,
+            // What they list is in memory.
+            Listing::OpenAi => Ok(()),
         }
-        Ok(())
     }
 }

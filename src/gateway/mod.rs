@@ -6,6 +6,8 @@ mod proxy;
 
 mod exchange;
 
+mod listings;
+
 mod indexed;
 
 mod manage;
@@ -66,7 +68,7 @@ use pingora::server::configuration::ServerConf;
 use crate::admission::RetryBudget;
 use crate::config::Config;
 use crate::error::{Fault, Kind};
-use crate::fleet::{Fleet, Health, Node, NodeId, Observation, Spared};
+use crate::fleet::{Fleet, Health, Moment, Node, NodeId, Observation, Spared};
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::stats::Stats;
 
@@ -240,6 +242,14 @@ fn tell(was: &Node, is: &Node) {
 /// The clock is read in the shell only; the core gets it as an argument.
 fn now() -> Instant {
     Instant::now()
+}
+
+/// Now, on both clocks.
+fn moment() -> Moment {
+    Moment {
+        now: now(),
+        unix_s: i64::try_from(wall_ms() / 1000).unwrap_or(i64::MAX),
+    }
 }
 
 /// The wall clock, Unix milliseconds: for what people read, never for deciding.

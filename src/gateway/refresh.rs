@@ -166,7 +166,7 @@ impl Gateway {
     fn round(&self, mount: &Mount, limit: Duration, ctx: &Context) -> Round {
         let gateway = ctx.gateway.clone();
         let view = self.fleet.view();
-        let asked = |node: &&Node| node.health.is_up() && routing::is_on(node, mount);
+        let asked = |node: &&Node| node.health.is_up() && node.is_on(mount);
         let nodes: Vec<NodeId> = view
             .nodes
             .iter()

@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use crate::config::{Config, DnsSource, NodeConfig};
 use crate::error::{Fault, Kind};
-use crate::fleet::NodeId;
+use crate::fleet::{NodeId, Rules};
 use crate::profile::Profile;
 
 use super::Gateway;
@@ -152,16 +152,18 @@ impl Gateway {
 
     fn seat(&self, nodes: Vec<Arc<NodeConfig>>, accesses: Vec<Arc<NodeAccess>>, config: &Config) {
         let before = self.fleet.view();
-        self.fleet.reconfigure(nodes, config.health, |members| {
-            let ids = members.iter().map(|(id, _)| *id);
-            let mut next: Accesses = ids.zip(accesses).collect();
-            for node in &before.nodes {
-                if let Some(access) = self.access(node.id) {
-                    next.entry(node.id).or_insert(access);
+        let rules = Rules::of(config);
+        self.fleet
+            .reconfigure(nodes, config.health, rules, |members| {
+                let ids = members.iter().map(|(id, _)| *id);
+                let mut next: Accesses = ids.zip(accesses).collect();
+                for node in &before.nodes {
+                    if let Some(access) = self.access(node.id) {
+                        next.entry(node.id).or_insert(access);
+                    }
                 }
-            }
-            self.accesses.store(Arc::new(next));
-        });
+                self.accesses.store(Arc::new(next));
+            });
         let after = self.fleet.view();
         for node in after
             .nodes

@@ -48,6 +48,14 @@ pub(super) struct Connection {
     peer: Arc<HttpPeer>,
 }
 
+/// A connection as traffic uses it.
+fn timeouts(proxy: &Proxy) -> Timeouts {
+    Timeouts {
+        connect: proxy.connection_timeout,
+        read: proxy.read_timeout,
+    }
+}
+
 /// How long a cold model may take to its first byte, and what decides that.
 fn cold_limit(profile: &Profile, configured: Duration, model: &str) -> (Duration, &'static str) {
     let demand = profile.needs_of(model, None, None);
@@ -98,21 +106,6 @@ impl Gateway {
         answers.with_label_values(&[name, code]).inc();
     }
 
-    /// A node as traffic reaches it; `None` while its host name is not resolved.
-    pub(super) fn peer(
-        &self,
-        node: NodeId,
-        access: &NodeAccess,
-        proxy: &Proxy,
-    ) -> Option<Arc<HttpPeer>> {
-        let addr = self.fleet.view().node(node)?.addr?;
-        let timeouts = Timeouts {
-            connect: proxy.connection_timeout,
-            read: proxy.read_timeout,
-        };
-        Some(access.peer(addr, timeouts))
-    }
-
     pub(super) fn count_failure(&self, name: &str, reason: &str) {
         let errors = &self.metrics.nodes.errors;
         errors.with_label_values(&[name, reason]).inc();
@@ -127,9 +120,10 @@ impl Gateway {
         proxy: &Proxy,
     ) -> Result<Answer, Failed> {
         let name = placed.access.name();
-        let Some(peer) = self.peer(placed.route.node, &placed.access, proxy) else {
-            return Err(Failed::before_sending(name, UNRESOLVED));
-        };
+        // From the lease: the node may have left the configuration since it was chosen, and is asked all the same.
+        let addr = placed.lease.addr();
+        let addr = addr.ok_or_else(|| Failed::before_sending(name, UNRESOLVED))?;
+        let peer = placed.access.peer(addr, timeouts(proxy));
         let (session, reused) = self.connect(&peer, name).await?;
         let mut node = Connection { session, peer };
         let exchanged = match node.exchange(outgoing).await {
@@ -169,9 +163,9 @@ impl Gateway {
         proxy: &Proxy,
     ) -> Result<Connection, Failed> {
         let name = access.name();
-        let Some(peer) = self.peer(node, access, proxy) else {
-            return Err(Failed::before_sending(name, UNRESOLVED));
-        };
+        let addr = self.fleet.view().node(node).and_then(|node| node.addr);
+        let addr = addr.ok_or_else(|| Failed::before_sending(name, UNRESOLVED))?;
+        let peer = access.peer(addr, timeouts(proxy));
         let mut fresh = HttpPeer::clone(&peer);
         fresh.group_key = FRESH;
         let session = self.connect(&fresh, name).await?.0;

@@ -63,7 +63,7 @@ fn holding<'a>(ask: &Ask<'_>, view: &'a Snapshot) -> Vec<Candidate<'a, &'a Holde
             .iter()
             .filter(|holder| ask.node_index.is_none_or(|index| holder.at == index))
             .map(|holder| Candidate::new(view.node_of(holder), holder, holder.warm).ranked(rank))
-            .filter(|it| is_on(it.node, ask.mount));
+            .filter(|it| it.node.is_on(ask.mount));
         if rank == 0 {
             holding.extend(allowed);
             continue;
@@ -121,17 +121,8 @@ pub(super) fn meant<'a>(
 ) -> impl Iterator<Item = &'a Node> {
     let numbered = view.nodes.iter().enumerate();
     numbered
-        .filter(move |(at, node)| is_on(node, mount) && node_index.is_none_or(|index| *at == index))
+        .filter(move |(at, node)| node.is_on(mount) && node_index.is_none_or(|index| *at == index))
         .map(|(_, node)| node)
-}
-
-/// Whether the address of a call allows a node.
-pub fn is_on(node: &Node, mount: &Mount) -> bool {
-    match mount {
-        Mount::All => true,
-        Mount::OpenAi => node.config.profile.api().openai_compatible,
-        Mount::Profile(name) => node.config.profile.name == *name,
-    }
 }
 
 /// A node that is up beats one that was never proven; one that is down is never asked.

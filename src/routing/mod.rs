@@ -14,9 +14,8 @@ use crate::profile::Needs;
 mod wanted;
 pub use wanted::Wanted;
 
-mod filter;
-pub use filter::is_on;
 mod fallback;
+mod filter;
 mod pick;
 
 mod olla;

@@ -35,6 +35,8 @@ pub struct Metrics {
     pub refreshes: IntCounterVec,
     /// `arriero_active_requests`: requests in work, the waiting included.
     pub in_flight: IntGauge,
+    /// `arriero_model_conflicts`: names under which nodes have different models.
+    pub model_conflicts: IntGauge,
     /// `arriero_draining`: 1 from SIGTERM on, else 0.
     pub draining: IntGauge,
 }
@@ -127,6 +129,10 @@ impl Metrics {
             )?,
             management: declare.counter("management_total", managed, &["operation", "outcome"])?,
             in_flight: declare.gauge("active_requests", "Requests in work")?,
+            model_conflicts: declare.gauge(
+                "model_conflicts",
+                "Names under which nodes have different models",
+            )?,
             draining: declare.gauge("draining", "1 from SIGTERM on")?,
             registry: registry.clone(),
         })

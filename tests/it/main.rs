@@ -34,6 +34,7 @@ mod refresh;
 
 mod fairness;
 
+mod catalogue;
 mod death;
 
 mod health;

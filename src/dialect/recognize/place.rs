@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::{Row, listings};
 use crate::dialect::{Dialect, Mount};
 use crate::profile::Profiles;
 
@@ -11,6 +12,8 @@ pub(super) struct Place<'a> {
     pub(super) olla: bool,
     /// The one dialect of a dialect mount; its rows are the only ones there.
     pub(super) only: Option<Dialect>,
+    /// Calls that are served nowhere else.
+    pub(super) own: &'static [Row],
     /// `None` where nothing is mounted.
     pub(super) rest: Option<Cow<'a, str>>,
 }
@@ -23,6 +26,7 @@ pub(super) fn place<'a>(path: &'a str, profiles: &Profiles) -> Place<'a> {
         mount: Mount::All,
         olla: false,
         only: None,
+        own: &[],
         rest: path.starts_with('/').then_some(Cow::Borrowed(path)),
     };
     let (head, rest) = split_segment(path);
@@ -47,6 +51,7 @@ pub(super) fn place<'a>(path: &'a str, profiles: &Profiles) -> Place<'a> {
         _ => match profiles.mount(head) {
             Some(profile) => Place {
                 mount: Mount::Profile(profile.name.clone()),
+                own: listings::of(&profile.name),
                 rest: Some(rest.into()),
                 ..all
             },
@@ -62,6 +67,7 @@ fn olla_place<'a>(path: &'a str, profiles: &Profiles) -> Place<'a> {
         mount: Mount::All,
         olla: true,
         only: None,
+        own: &[],
         rest: Some(rest.into()),
     };
     match head {
@@ -78,12 +84,14 @@ fn olla_place<'a>(path: &'a str, profiles: &Profiles) -> Place<'a> {
         // Olla's unified listing lies where others have a provider; its entries are OpenAI's with more in them.
         "models" => Place {
             only: Some(Dialect::OpenAi),
-            rest: Some(format!("/v1{path}").into()),
+            own: listings::UNIFIED,
+            rest: Some(path.into()),
             ..all
         },
         _ => match profiles.mount(head) {
             Some(profile) => Place {
                 mount: Mount::Profile(profile.name.clone()),
+                own: listings::of(&profile.name),
                 ..all
             },
             None => Place { rest: None, ..all },

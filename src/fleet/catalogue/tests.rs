@@ -1,7 +1,11 @@
 //! Two recorded Ollama servers and a vLLM listing merged, compared as text. `UPDATE=1` rewrites the expected files.
 
+mod laws;
+mod mixed;
+
 use std::time::Instant;
 
+use super::*;
 use crate::fleet::fixture::{LIMITS, herd, ollama, vllm};
 use crate::fleet::{Fleet, NodeId, Observation, listing};
 
@@ -38,6 +42,21 @@ fn merged() -> Fleet {
     fleet
 }
 
+fn tags_of(view: &Snapshot) -> Bytes {
+    view.listing(&Scope::ALL, Format::Ollama)
+}
+
+fn moment() -> Moment {
+    Moment {
+        now: Instant::now(),
+        unix_s: 1_795_300_000,
+    }
+}
+
+fn item(view: &Snapshot, asked: &str) -> Option<Bytes> {
+    view.item(&Scope::ALL, Format::OpenAi, asked, moment())
+}
+
 /// Compares with the expected file, in which each entry stands on a line of its own.
 fn check(file: &str, actual: &[u8]) {
     let actual = std::str::from_utf8(actual).unwrap();
@@ -52,17 +71,23 @@ fn check(file: &str, actual: &[u8]) {
 #[test]
 fn three_nodes_answer_as_one() {
     let view = merged().view();
-    check("merged-tags.json", &view.tags());
-    check("merged-ps.json", &view.ps());
-    check("merged-v1-models.json", &view.v1_models());
+    check("merged-tags.json", &tags_of(&view));
+    check("merged-ps.json", &view.ps(&Scope::ALL));
+    check(
+        "merged-v1-models.json",
+        &view.listing(&Scope::ALL, Format::OpenAi),
+    );
 }
 
 #[test]
 fn an_empty_fleet_lists_nothing() {
     let view = Fleet::new(vec![], LIMITS).view();
-    assert_eq!(view.tags(), r#"{"models":[]}"#);
-    assert_eq!(view.ps(), r#"{"models":[]}"#);
-    assert_eq!(view.v1_models(), r#"{"object":"list","data":[]}"#);
+    assert_eq!(tags_of(&view), r#"{"models":[]}"#);
+    assert_eq!(view.ps(&Scope::ALL), r#"{"models":[]}"#);
+    assert_eq!(
+        view.listing(&Scope::ALL, Format::OpenAi),
+        r#"{"object":"list","data":[]}"#
+    );
     assert_eq!(view.version(), r#"{"version":"0.0.0"}"#);
 }
 
@@ -79,10 +104,10 @@ fn one_model_is_told_in_the_asked_spelling() {
             r#"{"id":"qwen/qwen3-8b","object":"model","created":1795000000,"owned_by":"vllm","root":"/models/qwen3","parent":null,"max_model_len":40960,"permission":[{"id":"modelperm-1","allow_view":true}]}"#,
         ),
     ] {
-        assert_eq!(view.v1_model(asked).unwrap(), expected);
+        assert_eq!(item(&view, asked).unwrap(), expected);
     }
-    assert_eq!(view.v1_model("llama"), None);
-    assert_eq!(view.v1_model("no such name"), None);
+    assert_eq!(item(&view, "llama"), None);
+    assert_eq!(item(&view, "no such name"), None);
 }
 
 #[test]
@@ -134,5 +159,5 @@ fn a_gateway_behind_a_gateway_says_its_own_nodes() {
         Instant::now(),
     );
     let expected = r#"{"models":[{"model":"m:latest","size":1.0,"x\"y":"\u00e9","name":"m:latest","urls":[0],"connection_type":"local"}]}"#;
-    assert_eq!(fleet.view().tags(), expected);
+    assert_eq!(tags_of(&fleet.view()), expected);
 }

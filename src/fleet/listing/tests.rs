@@ -98,11 +98,67 @@ fn hostile_listings_are_refused_with_a_reason() {
     assert!(version(long.as_bytes()).is_err());
 }
 
+#[test]
+fn lists_of_many_servers_are_read() {
+    for (body, models) in [
+        (r#"{"data":[{"id":"a"}]}"#, "a None"),
+        (r#" [{"id":"bare"},{"id":"list"}]"#, "bare None, list None"),
+        (
+            r#"{"object":"list","data":[{"id":"l","state":"loaded"},{"id":"n","state":"not-loaded"},{"id":"o","state":7}]}"#,
+            "l Some(true), n Some(false), o None",
+        ),
+        (
+            r#"{"data":[{"id":"r","status":{"value":"unloaded"}},{"id":"s","status":{"value":"loaded"}},{"id":"t","status":[]}]}"#,
+            "r Some(false), s Some(true), t None",
+        ),
+        // llama.cpp writes Ollama's list beside its own.
+        (
+            r#"{"models":[{"name":"other"}],"data":[{"id":"own","meta":null}]}"#,
+            "own None",
+        ),
+        (
+            r#"{"data":[{"id":"Qwen3-0.6B-GGUF","checkpoint":"unsloth/Qwen3-0.6B-GGUF:Q4_0","recipe":"llamacpp","created":1.5}]}"#,
+            "Qwen3-0.6B-GGUF None",
+        ),
+        ("[]", ""),
+        ("null", "error"),
+        ("[7]", "error"),
+        (r#"{"data":{}}"#, "error"),
+        (r#"{"error":{"message":"no"}}"#, "error"),
+        (r#"[{"id":"a"}] x"#, "error"),
+    ] {
+        let read = v1_models(body.as_bytes()).map(|models| {
+            let told = models
+                .iter()
+                .map(|model| format!("{} {:?}", model.name, model.loaded));
+            told.collect::<Vec<_>>().join(", ")
+        });
+        assert_eq!(
+            read.unwrap_or_else(|_| "error".to_owned()),
+            models,
+            "{body}"
+        );
+    }
+    let many = format!("[{}{{}}]", "{},".repeat(MODELS_MAX));
+    assert!(
+        v1_models(many.as_bytes())
+            .unwrap_err()
+            .contains("the limit is 10000")
+    );
+    let deep = format!(
+        r#"{{"data":[{{"id":"a","meta":{}{}}}]}}"#,
+        r#"{"x":"#.repeat(2000),
+        "}".repeat(2000)
+    );
+    assert!(v1_models(deep.as_bytes()).is_err());
+}
+
 proptest! {
     #[test]
     fn garbage_never_panics(body in prop::collection::vec(any::<u8>(), 0..200), cut in 0_usize..4000) {
         let _ = tags(&body);
         let _ = version(&body);
+        let _ = v1_models(&body);
         prop_assert!(tags(&TAGS[..cut.min(TAGS.len() - 2)]).is_err());
     }
 }

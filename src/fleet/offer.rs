@@ -1,0 +1,145 @@
+//! What of a node's models is offered to clients, and under which names: the one place of `model_ids`, `model_filter` and `prefix_id`.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use crate::config::NodeConfig;
+use crate::fleet::listing::Installed;
+use crate::model::ModelKey;
+
+/// A model as clients may ask for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offered {
+    /// What an asked name is compared with.
+    pub key: ModelKey,
+    /// As listings show it: the node's own spelling, behind the node's prefix if it has one.
+    pub name: Arc<str>,
+    /// Where it stands in the node's `installed`.
+    pub place: usize,
+}
+
+/// A node's rule, ready to be applied to many names.
+struct Rule<'a> {
+    node: &'a NodeConfig,
+    ids: HashSet<&'a str>,
+    prefix: Option<String>,
+}
+
+impl Rule<'_> {
+    fn of(node: &NodeConfig) -> Rule<'_> {
+        Rule {
+            node,
+            ids: node.model_ids.iter().map(String::as_str).collect(),
+            prefix: node.prefix_id.as_ref().map(|prefix| format!("{prefix}.")),
+        }
+    }
+
+    /// The node's own names are what ids and filters speak of; the prefix comes last.
+    fn admits(&self, own: &str) -> bool {
+        (self.ids.is_empty() || self.ids.contains(own)) && self.node.model_filter.admits(own)
+    }
+
+    /// The public name of a model with the node's own `key` and `name`.
+    fn name(&self, key: &ModelKey, name: &Arc<str>) -> Option<(ModelKey, Arc<str>)> {
+        let Some(prefix) = &self.prefix else {
+            return Some((key.clone(), Arc::clone(name)));
+        };
+        let public = format!("{prefix}{name}");
+        let key = ModelKey::parse(&public).ok()?;
+        // A name with a scheme or a host of its own could fold the prefix away, and then mean another node's model.
+        let kept = key.as_str().starts_with(&prefix.to_ascii_lowercase());
+        kept.then(|| (key, public.into()))
+    }
+}
+
+/// What a node offers of its installed models, in their order. No two have the same key.
+pub(super) fn offered(node: &NodeConfig, installed: &[Installed]) -> Arc<[Offered]> {
+    let rule = Rule::of(node);
+    let mut seen = HashSet::with_capacity(installed.len());
+    let mut offered = Vec::with_capacity(installed.len());
+    for (place, model) in installed.iter().enumerate() {
+        if !rule.admits(&model.name) {
+            continue;
+        }
+        if let Some((key, name)) = rule.name(&model.key, &model.name)
+            && seen.insert(key.clone())
+        {
+            offered.push(Offered { key, name, place });
+        }
+    }
+    offered.into()
+}
+
+/// The public names of models of a node, by their own keys and names; `None` for those that are not offered.
+pub(super) fn public_names<'a>(
+    node: &'a NodeConfig,
+    models: impl Iterator<Item = (&'a ModelKey, &'a Arc<str>)>,
+) -> impl Iterator<Item = Option<Arc<str>>> {
+    let rule = Rule::of(node);
+    models.map(move |(key, name)| {
+        let admitted = rule.admits(name).then(|| rule.name(key, name));
+        admitted.flatten().map(|(_, name)| name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::fixture::{installed, ollama};
+    use crate::glob::{Filter, Glob};
+
+    fn filter(include: &[&str], exclude: &[&str]) -> Filter {
+        let globs = |words: &[&str]| words.iter().map(|word| Glob::new(word).unwrap()).collect();
+        Filter {
+            include: globs(include),
+            exclude: globs(exclude),
+        }
+    }
+
+    fn names(node: &NodeConfig, models: &[&str]) -> Vec<String> {
+        let installed = installed(true, models);
+        let offered = offered(node, &installed);
+        let public: Vec<String> = offered.iter().map(|it| it.name.to_string()).collect();
+        let models = installed.iter().map(|model| (&model.key, &model.name));
+        let loaded: Vec<String> = public_names(node, models)
+            .flatten()
+            .map(|name| name.to_string())
+            .collect();
+        assert_eq!(
+            public, loaded,
+            "what is installed and what is loaded go by one rule"
+        );
+        for it in offered.iter() {
+            assert_eq!(ModelKey::parse(&it.name).as_ref(), Ok(&it.key));
+        }
+        public
+    }
+
+    #[test]
+    fn ids_then_filter_then_prefix() {
+        let models = ["llama3:8b", "Qwen3:32b", "nomic-embed-text", "llama3:70b"];
+        let all = |node: &NodeConfig| names(node, &models);
+        let mut node = ollama("a");
+        assert_eq!(all(&node), models);
+        node.model_filter = filter(&["llama*", "qwen*"], &["*:70b"]);
+        assert_eq!(all(&node), ["llama3:8b", "Qwen3:32b"]);
+        // Ids are exact, case included, and are the node's own names.
+        node.model_ids = ["qwen3:32b", "llama3:8b", "llama3:70b"]
+            .map(str::to_owned)
+            .into();
+        assert_eq!(all(&node), ["llama3:8b"]);
+        node.prefix_id = Some("GPU1".to_owned());
+        assert_eq!(all(&node), ["GPU1.llama3:8b"]);
+        node.model_ids = vec!["GPU1.llama3:8b".to_owned()];
+        assert!(all(&node).is_empty());
+    }
+
+    #[test]
+    fn a_prefix_cannot_be_folded_away() {
+        let mut node = ollama("a");
+        node.prefix_id = Some("registry.ollama".to_owned());
+        let long = "m".repeat(crate::model::NAME_BYTES_MAX);
+        let models = ["ai/llama3", "http://other/llama3", "fine", &long];
+        assert_eq!(names(&node, &models), ["registry.ollama.fine"]);
+    }
+}
