@@ -7,6 +7,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
@@ -98,14 +99,16 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => serve(cli.config),
-        Command::Check { file } => load(file.or(cli.config).as_deref())
-            .and_then(|reading| print(&config::describe(&reading.config))),
+        Command::Check { file } => {
+            load(file.or(cli.config)).and_then(|config| print(&config::describe(&config)))
+        }
         Command::Schema => print(&config::schema()),
         Command::ImportOlla { file } => import_olla(&file),
-        Command::Nodes(args) => cli::nodes::run(&args, || configured(cli.config.as_deref()))
-            .and_then(|said| print(&said)),
+        Command::Nodes(args) => {
+            cli::nodes::run(&args, || load(cli.config)).and_then(|said| print(&said))
+        }
         Command::Reload(args) => {
-            cli::reload(&args, || configured(cli.config.as_deref())).and_then(|said| print(&said))
+            cli::reload(&args, || load(cli.config)).and_then(|said| print(&said))
         }
         Command::Demo(args) => run_demo(&args),
         Command::DemoNode(args) => run_demo_node(&args),
@@ -119,27 +122,35 @@ fn main() -> ExitCode {
     }
 }
 
-/// Finds, reads and understands the configuration.
-fn load(file: Option<&Path>) -> Result<Reading, String> {
-    let named = file
-        .map(Path::to_owned)
-        .or_else(|| std::env::var_os("ARRIERO_CONFIG").map(PathBuf::from));
+/// The configuration file, if there is one. Looked for once: a file that is gone later is a mistake, and no word to do without.
+fn locate(file: Option<PathBuf>) -> Option<PathBuf> {
+    let named = file.or_else(|| std::env::var_os("ARRIERO_CONFIG").map(PathBuf::from));
     let usual = Path::new("conf/arriero.yaml");
-    let path = named.or_else(|| usual.exists().then(|| usual.to_owned()));
-    let text = match &path {
-        None => None,
-        Some(path) => Some(
-            std::fs::read_to_string(path)
-                .map_err(|error| format!("{}: {error}", path.display()))?,
-        ),
-    };
-    let name = path.as_deref().map(|path| path.display().to_string());
-    let mut reading = understand(name.as_deref().zip(text.as_deref()))?;
-    reading.files.extend(path);
-    Ok(reading)
+    named.or_else(|| usual.exists().then(|| usual.to_owned()))
 }
 
-fn understand(file: Option<(&str, &str)>) -> Result<Reading, String> {
+/// Finds, reads and understands the configuration.
+fn load(file: Option<PathBuf>) -> Result<Config, String> {
+    read(locate(file).as_deref()).config
+}
+
+/// Reads and understands the configuration.
+fn read(path: Option<&Path>) -> Reading {
+    let Some(path) = path else {
+        return understand(None);
+    };
+    let mut reading = match std::fs::read_to_string(path) {
+        Ok(text) => understand(Some((&path.display().to_string(), &text))),
+        Err(error) => Reading {
+            config: Err(format!("{}: {error}", path.display())),
+            files: Vec::new(),
+        },
+    };
+    reading.files.push(path.to_owned());
+    reading
+}
+
+fn understand(file: Option<(&str, &str)>) -> Reading {
     let files = RefCell::new(Vec::new());
     let sources = Sources {
         file,
@@ -155,14 +166,20 @@ fn understand(file: Option<(&str, &str)>) -> Result<Reading, String> {
             files.borrow_mut().push(PathBuf::from(path));
             list_dir(path)
         },
-        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        cores: cores(),
         terminal: std::io::stderr().is_terminal(),
     };
-    let config = config::load(&sources).map_err(|error| error.to_string())?;
-    Ok(Reading {
+    let config = config::load(&sources).map_err(|error| error.to_string());
+    Reading {
         config,
         files: files.into_inner(),
-    })
+    }
+}
+
+/// As they were at start: a machine may get more, and `threads: 0` must not mean something else at every reload.
+fn cores() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    *CORES.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
 }
 
 fn import_olla(file: &Path) -> Result<(), String> {
@@ -185,14 +202,11 @@ fn list_dir(path: &str) -> Result<Vec<String>, String> {
         .collect()
 }
 
-fn configured(file: Option<&Path>) -> Result<Config, String> {
-    load(file).map(|reading| reading.config)
-}
-
 fn serve(file: Option<PathBuf>) -> Result<(), String> {
-    let reading = load(file.as_deref())?;
-    let origin = Origin::new(Box::new(move || load(file.as_deref())), reading.files);
-    run(reading.config, Some(origin))
+    let path = locate(file);
+    let Reading { config, files } = read(path.as_deref());
+    let origin = Origin::new(Box::new(move || read(path.as_deref())), files);
+    run(config?, Some(origin))
 }
 
 fn run(config: Config, origin: Option<Origin>) -> Result<(), String> {
@@ -213,9 +227,9 @@ fn run_demo(args: &DemoArgs) -> Result<(), String> {
         .block_on(start)
         .map_err(|error| format!("the simulated nodes can't start: {error}"))?;
     let urls: Vec<String> = nodes.iter().map(demo::Node::url).collect();
-    let reading = understand(Some(("demo", &demo_config(&urls, args))))?;
+    let config = understand(Some(("demo", &demo_config(&urls, args)))).config?;
     print(&demo_greeting(&urls, args))?;
-    run(reading.config, None) // the nodes live until the gateway ends
+    run(config, None) // the nodes live until the gateway ends
 }
 
 fn demo_config(urls: &[String], args: &DemoArgs) -> String {

@@ -33,9 +33,14 @@ pub struct Heard {
 impl LastGood {
     /// Nothing is known of `name` yet.
     pub fn new(name: &str) -> LastGood {
+        LastGood::keeping(name, Vec::new())
+    }
+
+    /// These are the members of an earlier [`LastGood`] of the name.
+    pub fn keeping(name: &str, members: Vec<IpAddr>) -> LastGood {
         LastGood {
             name: name.to_owned(),
-            members: Vec::new(),
+            members,
             failing: false,
             halved: false,
             crowded: false,

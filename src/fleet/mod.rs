@@ -3,7 +3,7 @@
 //! Advice is read from a [`Snapshot`], permission is taken by [`Fleet::try_lease`]. Whatever is learned, from probes or from
 //! traffic, goes through [`Fleet::observe`] and nowhere else.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -102,6 +102,8 @@ struct Writer {
     machines: HashMap<NodeId, Machine>,
     health: HealthConfig,
     next_id: usize,
+    /// Names of the nodes that the operator has taken out of service: whatever comes under such a name stays out.
+    drained: HashSet<String>,
 }
 
 impl Fleet {
@@ -112,6 +114,7 @@ impl Fleet {
                 machines: HashMap::new(),
                 health,
                 next_id: 0,
+                drained: HashSet::new(),
             }),
             picks: AtomicU64::new(0),
             freed: Arc::default(),
@@ -153,10 +156,11 @@ impl Fleet {
         prepare(&members);
         let stays = |node: &&Node| members.iter().any(|(id, _)| *id == node.id);
         let left = current.nodes.iter().filter(|node| !stays(node));
-        let leaving = current.leaving().chain(left).cloned().collect();
-        writer
-            .machines
-            .retain(|id, _| members.iter().any(|(known, _)| known == id));
+        let leaving = current.leaving().filter(|node| !stays(node)).chain(left);
+        let leaving: Vec<Node> = leaving.cloned().collect();
+        let ids = nodes.iter().chain(&leaving).map(|node| node.id);
+        let ids: HashSet<NodeId> = ids.collect();
+        writer.machines.retain(|id, _| ids.contains(id));
         self.publish(Snapshot::new(nodes, leaving, Arc::new(rules)));
         self.membership.send_modify(|changes| *changes += 1);
     }
@@ -168,7 +172,7 @@ impl Fleet {
 
     /// Takes a node out of service or back in; requests that are with it are not disturbed. `false` when no node has that name.
     pub fn drain(&self, name: &str, draining: bool) -> bool {
-        let _writer = self.write();
+        let mut writer = self.write();
         let current = self.snapshot.load_full();
         let Some(at) = current
             .nodes
@@ -176,6 +180,10 @@ impl Fleet {
             .position(|node| node.config.name == name)
         else {
             return false;
+        };
+        match draining {
+            true => writer.drained.insert(name.to_owned()),
+            false => writer.drained.remove(name),
         };
         if current.nodes[at].draining != draining {
             let mut nodes = current.nodes.clone();
@@ -282,8 +290,12 @@ impl Writer {
     /// The node that a configuration means: a known one as it is, or a new one.
     fn seat(&mut self, config: Arc<NodeConfig>, current: &Snapshot) -> Node {
         let is_same = |node: &&Node| node.config.is_same_node(&config);
-        if let Some(known) = current.nodes.iter().find(is_same) {
+        // One that left a moment ago and comes back still has its requests, and what it did is not forgotten.
+        let mut known = current.nodes.iter().chain(current.leaving());
+        let draining = self.drained.contains(&config.name);
+        if let Some(known) = known.find(is_same) {
             let mut node = known.clone();
+            node.draining = draining;
             // Who watches a node tells by the pointer whether its settings changed.
             if *node.config != *config {
                 node.config = config;
@@ -299,7 +311,7 @@ impl Writer {
             addr: None,
             health: Health::Unknown,
             spared: None,
-            draining: false,
+            draining,
             version: None,
             installed: None,
             offered: Arc::default(),

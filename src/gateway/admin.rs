@@ -9,6 +9,8 @@ use pingora::protocols::http::ServerSession;
 use subtle::ConstantTimeEq;
 
 use crate::admin::{self, Action, Now, Page, State};
+use crate::fleet::{Node, Snapshot};
+use crate::telemetry::metrics::Nodes;
 
 use super::about::process_files;
 use super::{Gateway, guard, wall_ms};
@@ -131,38 +133,35 @@ impl Gateway {
     }
 
     /// The metrics, with the gauges that are only known at the moment of asking.
-    fn metrics_text(&self, view: &crate::fleet::Snapshot) -> Vec<u8> {
-        let metrics = &self.metrics;
-        metrics.in_flight.set(self.lifecycle.in_flight() as i64);
-        metrics
-            .draining
-            .set(i64::from(self.lifecycle.is_draining()));
-        let conflicts = i64::try_from(view.conflicts().len()).unwrap_or(i64::MAX);
-        metrics.model_conflicts.set(conflicts);
-        metrics.nodes.loaded.reset();
-        metrics.nodes.state.reset();
-        for node in &view.nodes {
-            let name = node.config.name.as_str();
-            metrics
-                .nodes
-                .in_flight
-                .with_label_values(&[name])
-                .set(i64::from(node.in_flight()));
-            metrics
-                .nodes
-                .health
-                .with_label_values(&[name])
-                .set(i64::from(node.health.is_up()));
-            let state = node.state().as_str();
-            metrics.nodes.state.with_label_values(&[name, state]).set(1);
-            for model in node.loaded.iter() {
-                metrics
-                    .nodes
-                    .loaded
-                    .with_label_values(&[name, &*model.name])
-                    .set(1);
+    fn metrics_text(&self, view: &Snapshot) -> Vec<u8> {
+        let is_known = |name: &str| {
+            let mut nodes = view.nodes.iter().chain(view.leaving());
+            nodes.any(|node| node.config.name == name)
+        };
+        self.metrics.render(&|name| !is_known(name), |metrics| {
+            metrics.in_flight.set(self.lifecycle.in_flight() as i64);
+            let draining = self.lifecycle.is_draining();
+            metrics.draining.set(i64::from(draining));
+            let conflicts = i64::try_from(view.conflicts().len()).unwrap_or(i64::MAX);
+            metrics.model_conflicts.set(conflicts);
+            for node in &view.nodes {
+                set_gauges(&metrics.nodes, node);
             }
-        }
-        metrics.render()
+        })
+    }
+}
+
+fn set_gauges(gauges: &Nodes, node: &Node) {
+    let name = node.config.name.as_str();
+    let (in_flight, is_up) = (i64::from(node.in_flight()), i64::from(node.health.is_up()));
+    gauges.in_flight.with_label_values(&[name]).set(in_flight);
+    gauges.health.with_label_values(&[name]).set(is_up);
+    let state = node.state().as_str();
+    gauges.state.with_label_values(&[name, state]).set(1);
+    for model in node.loaded.iter() {
+        gauges
+            .loaded
+            .with_label_values(&[name, &*model.name])
+            .set(1);
     }
 }

@@ -72,6 +72,30 @@ impl Dns {
         server: Option<SocketAddr>,
         limit: Duration,
     ) -> Result<Answer, String> {
+        self.look(name, server, limit, false).await
+    }
+
+    /// As [`Self::lookup`], for a name whose last answer is kept when there is no new one. Then a server that fails for one search
+    /// domain ends the search: what another domain has under that name may be somebody else's.
+    ///
+    /// # Errors
+    /// As [`Self::lookup`].
+    pub async fn lookup_again(
+        &self,
+        name: &str,
+        server: Option<SocketAddr>,
+        limit: Duration,
+    ) -> Result<Answer, String> {
+        self.look(name, server, limit, true).await
+    }
+
+    async fn look(
+        &self,
+        name: &str,
+        server: Option<SocketAddr>,
+        limit: Duration,
+        is_settled: bool,
+    ) -> Result<Answer, String> {
         if !Name::from_str_relaxed(name).is_ok_and(|name| 0 < name.num_labels()) {
             return Err(format!("`{name}` is not a name that DNS could know"));
         }
@@ -90,7 +114,7 @@ impl Dns {
             }
         };
         let plan = plan.map_err(|why| format!("`{name}` can't be looked up: {why}"))?;
-        let answer = plan.carry_out().await;
+        let answer = plan.carry_out(is_settled).await;
         answer.map_err(|why| format!("`{name}` does not resolve: {why}"))
     }
 
@@ -150,9 +174,10 @@ impl Plan {
     }
 
     /// Asks for one name after the other until one has an address. Both families of a name are asked for before the next
-    /// name's turn: A records of one name and AAAA records of another would be nodes of different herds. A server that fails
-    /// for one search domain does not end the search, else a cluster without a way to the outside would resolve nothing.
-    async fn carry_out(&self) -> Result<Answer, String> {
+    /// name's turn: A records of one name and AAAA records of another would be nodes of different herds. Unless the name is settled,
+    /// a server that fails for one search domain does not end the search, else a cluster without a way to the outside would resolve
+    /// nothing.
+    async fn carry_out(&self, is_settled: bool) -> Result<Answer, String> {
         let (mut exists, mut failure) = (false, None);
         for name in &self.names {
             let (v4, v6) = futures::join!(
@@ -172,6 +197,9 @@ impl Plan {
                 return Ok(Answer { addrs, missing });
             }
             failure = failure.or(missing.map(|it| it.why));
+            if is_settled && failure.is_some() {
+                break;
+            }
         }
         let none = match exists {
             true => format!("no A or AAAA records at {}", self.servers),

@@ -197,7 +197,11 @@ impl Gateway {
 
     /// The admin pages on the main listener, for Olla's users, as long as only this machine can reach it.
     async fn answer_admin(&self, client: &mut Client<'_>, ctx: &mut Context) -> Result<(), Fault> {
-        let page = self.admin_page(client.method(), client.uri(), client.headers());
+        let page = match admin::action(client.path()) {
+            // A proxy on this machine may stand in front of this listener, and then everybody reaches it.
+            Some(_) => admin::Page::refused(403, "this is done on the admin listener"),
+            None => self.admin_page(client.method(), client.uri(), client.headers()),
+        };
         ctx.record.end_by = EndBy::Done;
         ctx.record.phase = Phase::Stream;
         client.answer_admin(page).await

@@ -17,6 +17,9 @@ use super::failure::plain;
 use super::retry_after::retry_after;
 use super::upstream::UNRESOLVED;
 
+/// Says what is wrong by its name; see `failure::plain`.
+const TOO_LONG: ErrorType = ErrorType::Custom("its answer is longer than what is read");
+
 /// A node's whole answer to a GET, whatever its status.
 #[derive(Debug)]
 pub(super) struct Fetched {
@@ -45,6 +48,8 @@ pub(super) struct FetchLimits {
     /// For everything, the connection included.
     pub(super) time: Duration,
     pub(super) body_bytes_max: usize,
+    /// What becomes of a longer body: its beginning is enough, or it is an error.
+    pub(super) cut: bool,
 }
 
 impl Gateway {
@@ -155,7 +160,7 @@ impl Gateway {
             .response_header()
             .map(|head| (head.status.as_u16(), head.headers.clone()))
             .unwrap_or_default();
-        let body = read_body(&mut session, limits.body_bytes_max).await?;
+        let body = read_body(&mut session, limits).await?;
         Ok(Fetched {
             status,
             headers,
@@ -184,13 +189,17 @@ impl Useless {
     }
 }
 
-async fn read_body(session: &mut HttpSession, bytes_max: usize) -> Result<Bytes> {
+async fn read_body(session: &mut HttpSession, limits: FetchLimits) -> Result<Bytes> {
     let mut body = BytesMut::new();
     while let Some(piece) = session.read_response_body().await? {
-        if body.len() + piece.len() > bytes_max {
-            return Error::e_explain(ErrorType::InternalError, "the answer is too long");
+        let room = limits.body_bytes_max - body.len();
+        if room < piece.len() && !limits.cut {
+            return Err(Error::new(TOO_LONG));
         }
-        body.extend_from_slice(&piece);
+        body.extend_from_slice(&piece[..piece.len().min(room)]);
+        if body.len() == limits.body_bytes_max && limits.cut {
+            break;
+        }
     }
     Ok(body.freeze())
 }

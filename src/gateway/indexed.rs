@@ -37,6 +37,7 @@ impl Gateway {
         let limits = FetchLimits {
             time: ctx.config.proxy.warm_header_timeout,
             body_bytes_max: listing::LISTING_BYTES_MAX,
+            cut: false,
         };
         let fetched = {
             let path = access.path_of(call, None);

@@ -15,6 +15,7 @@ fn limits(time: Duration, body_bytes_max: usize) -> FetchLimits {
     FetchLimits {
         time,
         body_bytes_max,
+        cut: false,
     }
 }
 

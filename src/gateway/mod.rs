@@ -147,6 +147,7 @@ impl Gateway {
             picks: AtomicU64::new(random() >> 32),
             config: ArcSwap::new(config),
         };
+        reload::check_templates(&gateway.config())?;
         gateway.seat_members()?;
         Ok(gateway)
     }

@@ -24,14 +24,14 @@ const LOOK: Duration = Duration::from_secs(60);
 
 /// A configuration and the files it was read from.
 pub struct Reading {
-    /// What it says.
-    pub config: Config,
-    /// All files and directories that had a say: the configuration, profiles, keys, certificates.
+    /// What it says, or what is wrong with it, for people.
+    pub config: Result<Config, String>,
+    /// All files and directories that had a say, or were missing: the configuration, profiles, keys, certificates.
     pub files: Vec<PathBuf>,
 }
 
-/// Reads the configuration again; the error is for people.
-pub type Read = Box<dyn Fn() -> Result<Reading, String> + Send + Sync>;
+/// Reads the configuration again.
+pub type Read = Box<dyn Fn() -> Reading + Send + Sync>;
 
 /// Where the configuration comes from.
 pub struct Origin {
@@ -77,12 +77,20 @@ impl Gateway {
     pub fn reload_from(&self, origin: &Origin) -> Result<(), String> {
         // Held to the end, so that what was read first is not put in force last.
         let mut seen = origin.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.print = fingerprint(&seen.files);
-        let done = (origin.read)().and_then(|reading| {
-            seen.print = fingerprint(&reading.files);
-            seen.files = reading.files;
-            self.reload(reading.config).map_err(|fault| fault.message)
-        });
+        let before = fingerprint(&seen.files);
+        let Reading { config, mut files } = (origin.read)();
+        let was_quiet = before == fingerprint(&seen.files);
+        let done = config.and_then(|config| self.reload(config).map_err(|fault| fault.message));
+        if done.is_err() {
+            // What was missing may come, and what is in force may come back.
+            files.extend_from_slice(&seen.files);
+            files.sort();
+            files.dedup();
+        }
+        let print = fingerprint(&files);
+        // Who wrote meanwhile was perhaps read half: it is looked at once more.
+        seen.print = if was_quiet { print } else { !print };
+        seen.files = files;
         let reloads = &self.metrics.reloads;
         match &done {
             Ok(()) => {

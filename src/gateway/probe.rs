@@ -184,7 +184,8 @@ impl ServiceDiscovery for Names {
             .flatten()
             .filter(|addr| is_literal || discovery::usable(addr.ip()).is_ok())
             .collect();
-        let Some(addr) = eye.choose(&found).await else {
+        // The last good answer is kept: a name server that fails says nothing about the node.
+        let Some(addr) = eye.choose(&found).await.or_else(|| eye.addr()) else {
             let why = format!("`{}` can't be resolved", node.url.host);
             eye.probed(Observation::Probe(Err(why.clone())), began);
             return Error::e_explain(ErrorType::ConnectNoRoute, why);
@@ -226,8 +227,8 @@ impl HealthCheck for Health {
     }
 }
 
-/// How quickly a node is probed, so that its death is found out in less than two intervals: in the worst case it dies just
-/// after a good probe, and then `tries` probes have to fail, each by timeout, with pauses between.
+/// How quickly a node is probed, so that with an `unhealthy_threshold` of one or two its death is found out in less than two
+/// intervals: in the worst case it dies just after a good probe, and then `tries` probes have to fail, each by timeout, with pauses between.
 #[derive(Debug, PartialEq, Eq)]
 struct Pace {
     tries: u32,
@@ -237,9 +238,15 @@ struct Pace {
 
 impl Pace {
     fn of(node: &NodeConfig, tries: u32) -> Pace {
-        let pause = (node.check_interval / 10).min(CONFIRM_PAUSE_MAX) / tries.max(1);
         // A tenth is left for the machine's own delays.
-        let time = node.check_interval * 9 / 10 - pause * tries.saturating_sub(1);
+        let whole = node.check_interval * 9 / 10;
+        let fit = whole.as_millis() / node.check_timeout.as_millis().max(1);
+        let fit = u32::try_from(fit).unwrap_or(u32::MAX);
+        // Two failures come close together whatever the timeout. Who asks for more asks for patience: what does not fit whole into an
+        // interval is left to the next.
+        let tries = tries.min(fit.max(2));
+        let pause = (node.check_interval / 10).min(CONFIRM_PAUSE_MAX) / tries.max(1);
+        let time = whole - pause * tries.saturating_sub(1);
         Pace {
             tries,
             timeout: node.check_timeout.min(time / tries.max(1)),
@@ -288,17 +295,19 @@ impl Eye {
     /// A node that refused our key has to show that it accepts it now. Its health path may not ask for one, and then the node would
     /// come back with every probe and go with every listing.
     async fn look(&self, limit: Duration) -> std::result::Result<(), Useless> {
-        let limits = |body_bytes_max| FetchLimits {
+        // Its status is what counts, and for some types the health path is the whole model list.
+        let limits = |body_bytes_max, cut| FetchLimits {
             time: limit,
             body_bytes_max,
+            cut,
         };
         let (gateway, access) = (&self.gateway, &self.access);
         let get = |path, limits| gateway.get_useful(self.node, access, path, limits);
-        get(&access.config.health_path, limits(HEALTH_BYTES_MAX)).await?;
+        get(&access.config.health_path, limits(HEALTH_BYTES_MAX, true)).await?;
         if self.cause() != Some(Cause::Refused) {
             return Ok(());
         }
-        match get(&access.config.model_path, limits(LISTING_BYTES_MAX)).await {
+        match get(&access.config.model_path, limits(LISTING_BYTES_MAX, false)).await {
             Ok(_) | Err(Useless::Failed(_)) => Ok(()),
             Err(refused) => Err(refused),
         }
@@ -362,8 +371,10 @@ mod tests {
                     node.check_interval = Duration::from_millis(interval_ms);
                     node.check_timeout = Duration::from_millis(timeout_ms).min(node.check_interval);
                     let pace = Pace::of(&node, tries);
-                    let worst =
-                        node.check_interval + pace.timeout * tries + pace.pause * (tries - 1);
+                    let worst = node.check_interval
+                        + pace.timeout * pace.tries
+                        + pace.pause * (pace.tries - 1);
+                    assert!(pace.tries == tries || 2 <= pace.tries, "{pace:?}");
                     assert!(worst < 2 * node.check_interval, "{pace:?}");
                     assert!(
                         pace.timeout <= node.check_timeout && !pace.timeout.is_zero(),

@@ -1,6 +1,6 @@
 //! Changing what the gateway is while it works: a new configuration, all or nothing, and the nodes that follow from it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
@@ -11,9 +11,6 @@ use crate::profile::Profile;
 
 use super::Gateway;
 use super::credentials::NodeAccess;
-
-/// Most found types that are remembered; a forgotten one is found again.
-const TYPES_MAX: usize = 4096;
 
 /// How each node is reached. It also holds those of the nodes that left last, since a request may have chosen one a moment before.
 pub(super) type Accesses = HashMap<NodeId, Arc<NodeAccess>>;
@@ -79,11 +76,13 @@ impl Gateway {
             found,
             types: members.types.clone(),
         };
+        check_templates(&config)?;
         let nodes = next.nodes();
         let accesses = self.accesses_of(&nodes)?;
         *members = next;
+        // In force before the nodes change: who watches them reads the rest of the configuration when they do.
+        self.config.store(config.clone());
         self.seat(nodes, accesses, &config);
-        self.config.store(config);
         Ok(())
     }
 
@@ -91,19 +90,24 @@ impl Gateway {
     pub(super) fn found(&self, source: &DnsSource, addresses: &[IpAddr]) {
         let known = key(source);
         self.lock_members().found.insert(known, addresses.to_vec());
-        // The template was used for its first node, or refused with the whole configuration; this cannot fail for another address.
+        // Whether the template can be used was looked at before the configuration came in force.
         if let Err(fault) = self.seat_members() {
             log::error!("the nodes behind `{}` can't be used: {fault}", source.name);
         }
+    }
+
+    /// The addresses that a DNS source brought in last.
+    pub(super) fn last_found(&self, source: &DnsSource) -> Vec<IpAddr> {
+        let members = self.lock_members();
+        members.found.get(&key(source)).cloned().unwrap_or_default()
     }
 
     /// Learns what a node of `type: auto` is.
     pub(super) fn found_type(&self, node: &NodeConfig, found: &Profile) {
         let mut members = self.lock_members();
         // Nodes that DNS brought and took away again would pile up.
-        if TYPES_MAX <= members.types.len() {
-            members.types.clear();
-        }
+        let present: HashSet<_> = members.nodes().iter().map(|node| type_key(node)).collect();
+        members.types.retain(|known, _| present.contains(known));
         members.types.insert(type_key(node), found.name.clone());
         drop(members);
         if let Err(fault) = self.seat_members() {
@@ -189,6 +193,14 @@ fn type_key(node: &NodeConfig) -> (String, String) {
 
 fn key(source: &DnsSource) -> (String, u16) {
     (source.name.clone(), source.port)
+}
+
+/// What every node of a DNS source has in common can be used, though no address is known yet.
+pub(super) fn check_templates(config: &Config) -> Result<(), Fault> {
+    let templates = config.dns.iter().map(|source| source.template.clone());
+    templates
+        .map(|template| NodeAccess::new(Arc::new(template)).map(drop))
+        .collect()
 }
 
 /// Listeners and threads are made once. Half a reload would be worse than none.

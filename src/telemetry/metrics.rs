@@ -3,14 +3,20 @@
 //! Labels come from closed sets: operations, node names, and model names that a node really has (`other` else), so that a
 //! client cannot mint series.
 
+use std::sync::{Mutex, PoisonError};
+
 use prometheus::{
     Encoder, GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry, TextEncoder,
 };
 
+mod labels;
+
 mod nodes;
 
 pub use nodes::Nodes;
+
+use labels::Models;
 
 use super::record::{EndBy, Record};
 use crate::profile::extraction::Value;
@@ -18,6 +24,9 @@ use crate::profile::extraction::Value;
 /// All metrics of one gateway.
 pub struct Metrics {
     registry: Registry,
+    models: Models,
+    /// Held while gauges are set and read, so that two readers at once do not see each other's half.
+    reading: Mutex<()>,
     requests: Requests,
     /// The clients' connections.
     pub connections: Connections,
@@ -135,6 +144,8 @@ impl Metrics {
             )?,
             draining: declare.gauge("draining", "1 from SIGTERM on")?,
             registry: registry.clone(),
+            models: Models::default(),
+            reading: Mutex::default(),
         })
     }
 
@@ -161,7 +172,8 @@ impl Metrics {
         if record.model.is_none() {
             return;
         }
-        let model = record.model_label.as_deref().unwrap_or("other");
+        let known = record.model_label.as_deref();
+        let model = known.map_or("other", |model| self.models.label(model));
         for (histogram, moment) in [
             (&requests.first_byte, record.first_byte),
             (&requests.first_token, record.first_token),
@@ -190,8 +202,13 @@ impl Metrics {
         requests.record_extracted(record, model);
     }
 
-    /// The Prometheus text format, 0.0.4.
-    pub fn render(&self) -> Vec<u8> {
+    /// The Prometheus text format, 0.0.4, with the gauges that `now` sets. The series of nodes that are gone end.
+    pub fn render(&self, is_gone: &dyn Fn(&str) -> bool, now: impl FnOnce(&Metrics)) -> Vec<u8> {
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        self.nodes.forget(is_gone);
+        labels::forget(&self.requests.extracted, is_gone);
+        labels::forget(&self.requests.extraction_missed, is_gone);
+        now(self);
         let mut text = Vec::new();
         // Writing to memory cannot fail; a metric without a family would be a bug that an empty page shows.
         if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {

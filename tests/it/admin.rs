@@ -134,4 +134,11 @@ async fn what_sits_on_loopback_also_answers_admin_paths_on_the_main_listener() {
     raw.send("GET /metrics HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n")
         .await;
     raw.reply().await.is(200);
+    // Reading only: a proxy on the machine may stand in front of this listener.
+    let mut raw = Raw::open(herd.addr()).await;
+    raw.send(
+        "POST /internal/nodes/gpu-0/drain HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 0\r\n\r\n",
+    )
+    .await;
+    raw.reply().await.is(403);
 }

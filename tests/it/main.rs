@@ -54,6 +54,8 @@ mod nodes;
 
 mod reload;
 
+mod origin;
+
 mod h2;
 
 mod tls;

@@ -1,15 +1,12 @@
 //! A new configuration while requests run: all or nothing, nobody disturbed.
 
-use std::fs;
-use std::os::unix::fs::symlink;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use arriero::demo;
 
-use crate::support::client::{Raw, request};
+use crate::support::client::Raw;
+use crate::support::dns::NameServer;
 use crate::support::herd::{parse, parse_with, shared};
-use crate::support::process::{Process, arriero};
 use crate::support::{Herd, herd, post, spawn, within};
 
 const CHAT: &str = r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}]}"#;
@@ -221,101 +218,85 @@ impl Herd {
     }
 }
 
-/// A directory as Kubernetes mounts a ConfigMap: the file is a link into `..data`, which is a link that is swapped.
-struct ConfigMap(PathBuf);
-
-impl ConfigMap {
-    fn new(name: &str, text: &str) -> ConfigMap {
-        let directory = std::env::temp_dir().join(format!("arriero-{name}-{}", std::process::id()));
-        let _ = fs::remove_dir_all(&directory);
-        fs::create_dir_all(&directory).expect("a directory");
-        let map = ConfigMap(directory);
-        map.swap("v1", text);
-        symlink("..data/arriero.yaml", map.0.join("arriero.yaml")).expect("a link");
-        map
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reload_that_adds_a_name_has_it_asked() {
+    let server = NameServer::start().await;
+    let herd = herd(llamas(1), "").await;
+    for turn in 0..10 {
+        let name = format!("herd{turn}.test");
+        server.set(&name, &["127.0.0.1".parse().expect("an IP")]);
+        let dns = format!(
+            "discovery: {{ type: dns, dns: [ {{ name: {name}, port: {}, interval: 50ms, server: \"{}\" }} ] }}",
+            herd.nodes[0].addr().port(),
+            server.addr
+        );
+        herd.gateway
+            .gateway
+            .reload(parse(&dns))
+            .expect("a good configuration");
+        let asked = format!("A {name}");
+        within(&format!("a question for {name}"), async {
+            while !server
+                .asked()
+                .iter()
+                .any(|question| question.ends_with(&asked))
+            {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        })
+        .await;
+        herd.reload(&[0], "").expect("a good configuration");
     }
-
-    fn swap(&self, version: &str, text: &str) {
-        let data = self.0.join(format!("..{version}"));
-        fs::create_dir(&data).expect("a directory");
-        fs::write(data.join("arriero.yaml"), text).expect("a file");
-        symlink(format!("..{version}"), self.0.join("..data_tmp")).expect("a link");
-        fs::rename(self.0.join("..data_tmp"), self.0.join("..data")).expect("a swap");
-    }
-}
-
-impl Drop for ConfigMap {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-async fn served_by(process: &Process) -> Option<String> {
-    let reply = post(process.addr, "/api/chat", CHAT).await;
-    reply.header("x-arriero-node").map(str::to_owned)
-}
-
-async fn until_served_by(process: &Process, node: &str) {
-    within("the new configuration", async {
-        while served_by(process).await.as_deref() != Some(node) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
 }
 
 #[tokio::test]
-async fn a_swapped_config_map_and_sighup_are_noticed_and_a_bad_file_changes_nothing() {
-    let node = demo::Node::builder()
-        .loaded("llama3")
-        .tokens(4)
-        .start()
-        .await
-        .expect("a node");
-    let named = |name: &str| {
-        let url = node.url();
-        format!(
-            "discovery: {{ static: {{ endpoints: [ {{ url: \"{url}\", name: {name}, check_interval: 1s }} ] }} }}\n"
-        )
-    };
-    let map = ConfigMap::new("swap", &named("first"));
-    let mut command = arriero();
-    command.arg("-c").arg(map.0.join("arriero.yaml"));
-    let process = Process::start(command).await;
-    assert_eq!(served_by(&process).await.as_deref(), Some("first"));
-
-    map.swap("v2", &named("second"));
-    until_served_by(&process, "second").await;
-
-    node.pause_after(2);
-    let mut stream = Raw::open(process.addr).await;
-    stream.send(request("POST", "/api/chat", CHAT)).await;
-    assert_eq!(stream.head().await.expect("a head").0, 200);
-    map.swap(
-        "v3",
-        "discovery: { static: { endpoints: [ { ulr: nowhere } ] } }\n",
+async fn what_every_node_of_a_name_has_in_common_is_judged_before_it_is_in_force() {
+    let herd = herd(llamas(1), "").await;
+    let junk = parse_with(
+        "discovery: { type: dns, dns: [ { name: herd.test, scheme: https, tls: { ca: junk.pem } } ] }",
+        &|_| Ok(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec()),
     );
-    process.signal("HUP");
-    let refused = "arriero_config_last_reload_successful 0";
-    within("the refusal in the metrics", async {
-        while !metrics(&process).await.contains(refused) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-    node.resume();
-    let (_, whole) = stream.rest().await;
-    assert!(whole, "a refused reload disturbs no stream");
-    assert_eq!(served_by(&process).await.as_deref(), Some("second"));
-
-    map.swap("v4", &named("fourth"));
-    process.signal("HUP");
-    until_served_by(&process, "fourth").await;
+    let refused = herd.gateway.gateway.reload(junk).expect_err("a refusal");
+    assert!(refused.message.contains("tls.ca"), "{refused}");
+    herd.served_by().await;
 }
 
-async fn metrics(process: &Process) -> String {
-    let mut raw = Raw::open(process.admin).await;
-    raw.send("GET /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-        .await;
-    raw.reply().await.text()
+#[tokio::test]
+async fn a_drain_holds_for_whatever_comes_under_the_name() {
+    let herd = herd(llamas(2), "").await;
+    assert_eq!(
+        herd.admin_post("/internal/nodes/gpu-0/drain", "").await,
+        200
+    );
+    herd.reload(&[1], "").expect("a good configuration");
+    // Another address under the name: another node, and still out of service.
+    let text = text(&herd, &[1], "").replace("gpu-1", "gpu-0");
+    herd.gateway
+        .gateway
+        .reload(parse(&text))
+        .expect("a good configuration");
+    herd.settled().await;
+    herd.post("/api/chat", CHAT).await.is(503);
+    assert_eq!(
+        herd.admin_post("/internal/nodes/gpu-0/undrain", "").await,
+        200
+    );
+    herd.served_by().await;
+}
+
+#[tokio::test]
+async fn the_series_of_a_node_end_with_it() {
+    let herd = herd(llamas(2), "").await;
+    for at in 0..2 {
+        herd.post(&format!("/api/chat/{at}"), CHAT).await.is(200);
+    }
+    herd.is_idle().await;
+    let is_named = |text: &str| text.contains("node=\"gpu-0\"");
+    assert!(is_named(&herd.admin("/metrics").await.text()));
+    herd.reload(&[1], "").expect("a good configuration");
+    let text = herd.admin("/metrics").await.text();
+    assert!(
+        !is_named(&text) && text.contains("node=\"gpu-1\""),
+        "{text}"
+    );
 }

@@ -131,3 +131,30 @@ async fn another_server_behind_the_address_is_found_out_when_it_answers() {
     herd.post("/v1/chat/completions", WHOLE).await.is(200);
     herd.post("/api/chat", WHOLE).await.is(501);
 }
+
+#[tokio::test]
+async fn a_node_with_a_long_list_is_known_for_what_it_is_and_stays_up() {
+    let many = |kind| {
+        (0..1500).fold(llama().kind(kind), |node, n| {
+            node.model(&format!("a-rather-long-model-name-{n}"))
+        })
+    };
+    let nodes = vec![
+        (many(Kind::Ollama), "type: auto"),
+        (many(Kind::OpenAi), "type: openai-compatible"),
+    ];
+    let herd = herd_of(nodes, "").await;
+    herd.eventually("the types", |view| {
+        types(view) == ["ollama", "openai-compatible"]
+    })
+    .await;
+    herd.settled().await;
+    let probes = |herd: &Herd, at: usize| herd.nodes[at].seen().len();
+    let before = probes(&herd, 1);
+    herd.nodes[1]
+        .until(|node| before + 3 < node.seen().len())
+        .await;
+    let view = herd.gateway.gateway.fleet().view();
+    assert!(view.nodes.iter().all(|node| node.health.is_up()));
+    assert_eq!(types(&view), ["ollama", "openai-compatible"]);
+}

@@ -17,7 +17,7 @@ impl Eye {
             let timing = self.gateway.config().model_discovery;
             let woken = tokio::select! {
                 () = self.wake.notified() => true,
-                () = sleep(timing.loaded_interval) => false,
+                () = sleep(timing.loaded_interval.min(timing.interval)) => false,
             };
             if !self.is_up() {
                 continue;

@@ -15,10 +15,15 @@ const LOOKUP_MAX: Duration = Duration::from_secs(5);
 
 /// Asks for a name's addresses every `interval` and makes each of them a node. Never ends.
 pub(super) async fn watch_source(gateway: Arc<Gateway>, source: Arc<DnsSource>) {
-    let mut last = LastGood::new(&source.name);
+    // A reload that touched the source must not forget whom it brought in.
+    let mut last = LastGood::keeping(&source.name, gateway.last_found(&source));
     loop {
         let limit = source.interval.clamp(LOOKUP_MIN, LOOKUP_MAX);
-        let answer = gateway.dns.lookup(&source.name, source.server, limit).await;
+        let (dns, name) = (&gateway.dns, &source.name);
+        let answer = match last.members().is_empty() {
+            true => dns.lookup(name, source.server, limit).await,
+            false => dns.lookup_again(name, source.server, limit).await,
+        };
         let heard = last.hear(answer);
         for warning in heard.warnings {
             log::warn!("{warning}");

@@ -34,23 +34,29 @@ impl Eye {
         let limits = FetchLimits {
             time: node.check_timeout,
             body_bytes_max: HEALTH_BYTES_MAX,
+            cut: true,
         };
-        let mut answers = Vec::new();
+        let (mut answers, mut unanswered) = (Vec::new(), false);
         for path in profile::questions(&config.profiles) {
             let fetched = self.gateway.fetch(self.node, &self.access, path, limits);
-            // A question that gets no answer speaks for nobody.
-            if let Ok(fetched) = fetched.await {
-                let headers = fetched.headers.iter().map(|(name, value)| {
-                    let value = String::from_utf8_lossy(value.as_bytes());
-                    (name.to_string(), value.into_owned())
-                });
-                answers.push((
-                    path,
-                    fetched.status,
-                    headers.collect::<Vec<_>>(),
-                    fetched.body,
-                ));
-            }
+            let Ok(fetched) = fetched.await else {
+                unanswered = true;
+                continue;
+            };
+            let headers = fetched.headers.iter().map(|(name, value)| {
+                let value = String::from_utf8_lossy(value.as_bytes());
+                (name.to_string(), value.into_owned())
+            });
+            answers.push((
+                path,
+                fetched.status,
+                headers.collect::<Vec<_>>(),
+                fetched.body,
+            ));
+        }
+        // The missing answer may be the one that speaks for what it is known as.
+        if unanswered && !node.profile.is_auto() {
+            return;
         }
         let evidence: Vec<_> = answers
             .iter()

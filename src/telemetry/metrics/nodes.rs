@@ -3,6 +3,7 @@
 use prometheus::{IntCounterVec, IntGaugeVec};
 
 use super::Declare;
+use super::labels::forget;
 
 /// The nodes as seen from here.
 pub struct Nodes {
@@ -23,6 +24,15 @@ pub struct Nodes {
 }
 
 impl Nodes {
+    /// What is known at the moment of asking only is set anew each time; counts of nodes that are gone end.
+    pub(super) fn forget(&self, is_gone: &dyn Fn(&str) -> bool) {
+        for gauges in [&self.in_flight, &self.health, &self.state, &self.loaded] {
+            gauges.reset();
+        }
+        forget(&self.answers, is_gone);
+        forget(&self.errors, is_gone);
+    }
+
     pub(super) fn declare(declare: &Declare<'_>) -> Result<Nodes, prometheus::Error> {
         let loaded = "1 for each model in a node's memory";
         Ok(Nodes {
