@@ -209,8 +209,25 @@ fn serve(file: Option<PathBuf>) -> Result<(), String> {
     run(config?, Some(origin))
 }
 
+/// The variables that name nodes, where the configuration's nodes are others.
+fn unused_nodes(config: &Config) -> impl Iterator<Item = &'static str> {
+    let set = ["OLLAMA_BASE_URLS", "OLLAMA_BASE_URL"].into_iter();
+    let set = set.filter_map(|name| Some((name, std::env::var(name).ok()?)));
+    let is_used = |value: &str| {
+        config
+            .nodes
+            .iter()
+            .any(|node| value.contains(&node.url.authority()))
+    };
+    set.filter(move |(_, value)| !value.trim().is_empty() && !is_used(value))
+        .map(|(name, _)| name)
+}
+
 fn run(config: Config, origin: Option<Origin>) -> Result<(), String> {
     telemetry::log::install(&config.logging, gateway::REPETITIVE_LOGS);
+    for name in unused_nodes(&config) {
+        log::warn!("{name} is set and not used: the configuration lists the nodes itself");
+    }
     gateway::server::run(config, origin).map_err(|fault| fault.message)
 }
 

@@ -59,7 +59,11 @@ impl AdminArgs {
             let authority = authority(url)?;
             return Ok(Admin { authority, key });
         }
-        let admin = config()?.admin;
+        // A mistake in the file is just when one wants to look.
+        let admin = config().map_err(|why| {
+            format!("{why}\n\nGive the address of the gateway's admin listener with --admin URL.")
+        })?;
+        let admin = admin.admin;
         let key = key.or_else(|| admin.key.map(|key| key.reveal().clone()));
         if admin.port == 0 {
             return Err("admin.port is 0, a free port that only the gateway's log tells; give its address with --admin URL".into());

@@ -49,7 +49,8 @@ pub(super) fn load_with_keys(sources: &Sources) -> Result<(Config, Known), Confi
     })?;
     let (mut errors, known) = (read.elsewhere, read.known);
     if !read.problems.is_empty() {
-        errors.insert(0, ConfigError::new(sources.file, read.problems));
+        // Last: a type that is unknown here may be one whose profile has a mistake.
+        errors.push(ConfigError::new(sources.file, read.problems));
     }
     match errors.is_empty() {
         true => Ok((read.config, known)),

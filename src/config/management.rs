@@ -4,6 +4,7 @@ use super::NodeConfig;
 use super::problem::Problem;
 use super::section::Section;
 use super::text::{Wrong, nearest};
+use crate::dialect::Operation;
 
 const HOSTS_MAX: usize = 64;
 const PREFIX_BYTES_MAX: usize = 1024;
@@ -50,6 +51,16 @@ fn default_target(text: &str, nodes: &[NodeConfig], has_dns: bool) -> Result<Def
         "first" => return Ok(DefaultTarget::First),
         _ => {}
     }
+    let named = nodes.iter().find(|node| node.name == text);
+    if let Some(node) = named.filter(|node| !can_be_managed(node)) {
+        return Err(Wrong::new(
+            format!(
+                "`{text}` is of type {}, whose models can't be managed",
+                node.profile.name
+            ),
+            "name a node of type ollama",
+        ));
+    }
     let mut names = nodes.iter().map(|node| node.name.as_str());
     if has_dns || names.clone().any(|name| name == text) {
         return Ok(DefaultTarget::Node(text.to_owned()));
@@ -59,6 +70,11 @@ fn default_target(text: &str, nodes: &[NodeConfig], has_dns: bool) -> Result<Def
         None => "write `all`, `first`, or the name of an enabled node".to_owned(),
     };
     Err(Wrong::new(format!("no node is named `{text}`"), hint))
+}
+
+/// What a node of `type: auto` will turn out to be is not known here.
+fn can_be_managed(node: &NodeConfig) -> bool {
+    node.type_is_found || node.profile.serves(Operation::Pull)
 }
 
 fn download_hosts(s: &mut Section) -> Vec<String> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, MutexGuard, PoisonError};
 
 use crate::config::{Config, DnsSource, NodeConfig};
 use crate::error::{Fault, Kind};
-use crate::fleet::{NodeId, Rules};
+use crate::fleet::{Node, NodeId, Rules, Snapshot};
 use crate::profile::Profile;
 
 use super::Gateway;
@@ -169,18 +169,17 @@ impl Gateway {
                 self.accesses.store(Arc::new(next));
             });
         let after = self.fleet.view();
-        for node in after
-            .nodes
-            .iter()
-            .filter(|node| before.node(node.id).is_none())
-        {
+        // A node whose type was found is another node to us and the same to people.
+        let news = |node: &&Node, other: &Snapshot| {
+            let named = other.named(&node.config.name);
+            let same = named
+                .is_some_and(|other| other.config.url.authority() == node.config.url.authority());
+            other.node(node.id).is_none() && !(same && node.config.type_is_found)
+        };
+        for node in after.nodes.iter().filter(|node| news(node, &before)) {
             log::info!("node `{}` at {} joins", node.config.name, node.config.url);
         }
-        for node in before
-            .nodes
-            .iter()
-            .filter(|node| after.node(node.id).is_none())
-        {
+        for node in before.nodes.iter().filter(|node| news(node, &after)) {
             let (name, left) = (&node.config.name, node.in_flight());
             log::info!("node `{name}` leaves; {left} requests are still with it");
         }

@@ -40,6 +40,8 @@ pub struct Metrics {
     pub management: IntCounterVec,
     /// New configurations.
     pub reloads: Reloads,
+    /// Names that DNS is asked for.
+    pub sources: Sources,
     /// `arriero_discovery_refreshes_total` by `result`: what asking the nodes again did for requests whose model nobody had.
     pub refreshes: IntCounterVec,
     /// `arriero_active_requests`: requests in work, the waiting included.
@@ -69,6 +71,14 @@ pub struct Connections {
     pub open: IntGauge,
     /// `arriero_connections_rejected_total` by `reason`: `too_many`, `header_timeout`.
     pub rejected: IntCounterVec,
+}
+
+/// Names whose every address is a node.
+pub struct Sources {
+    /// `arriero_dns_source_up` by `name`: 1 while the last question got a good answer.
+    pub up: IntGaugeVec,
+    /// `arriero_dns_source_addresses` by `name`: those in use, which a failed question does not change.
+    pub addresses: IntGaugeVec,
 }
 
 /// New configurations.
@@ -130,6 +140,14 @@ impl Metrics {
             },
             nodes: Nodes::declare(&declare)?,
             reloads: Reloads::declare(&declare)?,
+            sources: Sources {
+                up: declare.gauges("dns_source_up", "1 while a name resolves", &["name"])?,
+                addresses: declare.gauges(
+                    "dns_source_addresses",
+                    "Nodes behind a name",
+                    &["name"],
+                )?,
+            },
             retries: declare.counter("retries_total", retries, &["reason"])?,
             refreshes: declare.counter(
                 "discovery_refreshes_total",

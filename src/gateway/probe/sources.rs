@@ -24,7 +24,14 @@ pub(super) async fn watch_source(gateway: Arc<Gateway>, source: Arc<DnsSource>) 
             true => dns.lookup(name, source.server, limit).await,
             false => dns.lookup_again(name, source.server, limit).await,
         };
+        let (is_good, figures) = (answer.is_ok(), &gateway.metrics.sources);
         let heard = last.hear(answer);
+        figures
+            .up
+            .with_label_values(&[name])
+            .set(i64::from(is_good));
+        let count = i64::try_from(last.members().len()).unwrap_or(i64::MAX);
+        figures.addresses.with_label_values(&[name]).set(count);
         for warning in heard.warnings {
             log::warn!("{warning}");
         }
