@@ -159,13 +159,16 @@ fn entry(state: &State<'_>, model: &Model<'_>, by_digest: &HashMap<&str, Vec<&st
     fields
 }
 
-/// What it needs on the node whose entry speaks for it.
+/// What it needs on the node whose entry speaks for it; `null` where the node's type does not say.
 fn resources(traits: &Traits) -> Value {
-    // Profiles have a decimal or two; what multiplying adds behind them is noise.
-    let rounded = |gb: f64| (gb * 100.0).round() / 100.0;
+    let (gb, load_time_s) = (
+        traits.demand.memory_gb,
+        traits.demand.load_time.as_secs_f64(),
+    );
     json!({
-        "memory_gb": rounded(traits.demand.memory_gb),
-        "load_time_s": traits.demand.load_time.as_secs_f64(),
+        // Profiles have a decimal or two; what multiplying adds behind them is noise.
+        "memory_gb": (0.0 < gb).then(|| (gb * 100.0).round() / 100.0),
+        "load_time_s": (0.0 < load_time_s).then_some(load_time_s),
         "max_concurrent": traits.limit.map(|limit| limit.requests),
         "hard": traits.limit.is_some_and(|limit| limit.hard),
     })
