@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::{Value, json};
 
-use crate::fleet::{Holder, Installed, Snapshot};
+use crate::fleet::{Holder, Installed, Snapshot, Traits};
 use crate::model::ModelKey;
 
 use super::State;
@@ -25,6 +25,7 @@ struct Model<'a> {
     holders: &'a [Holder],
     /// Whose entry speaks for it: the one that tells most.
     told: &'a Installed,
+    traits: &'a Traits,
 }
 
 impl Model<'_> {
@@ -85,12 +86,16 @@ fn models(view: &Snapshot) -> Vec<Model<'_>> {
             .ok()
             .and_then(|key| view.holders(&key));
         let Some(holders) = holders else { continue };
-        let told = holders.iter().map(|holder| view.model_of(holder));
-        let best = told.max_by_key(|told| (!told.about.family.is_empty(), told.about.size_bytes));
-        models.extend(best.map(|told| Model {
+        let told = holders
+            .iter()
+            .map(|holder| (view.model_of(holder), &holder.traits));
+        let best =
+            told.max_by_key(|(told, _)| (!told.about.family.is_empty(), told.about.size_bytes));
+        models.extend(best.map(|(told, traits)| Model {
             name,
             holders,
             told,
+            traits,
         }));
     }
     models
@@ -149,5 +154,22 @@ fn entry(state: &State<'_>, model: &Model<'_>, by_digest: &HashMap<&str, Vec<&st
         "has_conflict": 1 < digests.len(),
     });
     fields["capabilities"] = about.capabilities.iter().map(|word| json!(word)).collect();
+    fields["context"] = json!(model.traits.context_max);
+    fields["resources"] = resources(model.traits);
     fields
+}
+
+/// What it needs on the node whose entry speaks for it; `null` where the node's type does not say.
+fn resources(traits: &Traits) -> Value {
+    let (gb, load_time_s) = (
+        traits.demand.memory_gb,
+        traits.demand.load_time.as_secs_f64(),
+    );
+    json!({
+        // Profiles have a decimal or two; what multiplying adds behind them is noise.
+        "memory_gb": (0.0 < gb).then(|| (gb * 100.0).round() / 100.0),
+        "load_time_s": (0.0 < load_time_s).then_some(load_time_s),
+        "max_concurrent": traits.limit.map(|limit| limit.requests),
+        "hard": traits.limit.is_some_and(|limit| limit.hard),
+    })
 }

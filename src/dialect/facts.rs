@@ -46,6 +46,7 @@ pub fn facts(call: &Call, body: &[u8]) -> Result<Facts, Fault> {
         tools: tools.is_some(),
         thinking: found.thinking,
         body_bytes: body.len(),
+        prompt_bytes: found.conversation.prompt_bytes(),
     })
 }
 

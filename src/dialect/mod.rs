@@ -194,6 +194,18 @@ pub struct Facts {
     pub affinity: Option<u64>,
     /// Size of the body, bytes.
     pub body_bytes: usize,
+    /// Text that has to fit the model's context at once, bytes as written: no images, no tools, and of several prompts the longest.
+    pub prompt_bytes: usize,
+}
+
+/// Bytes of English prose that make a token, about; other text takes more tokens, so the estimate is rather too small.
+const TOKEN_BYTES: u64 = 4;
+
+impl Facts {
+    /// How long the prompt is, tokens, about.
+    pub fn prompt_tokens(&self) -> u64 {
+        self.prompt_bytes as u64 / TOKEN_BYTES
+    }
 }
 
 /// Ollama's load-time options (`options.num_ctx` …): `None` where the client did not set one.

@@ -59,7 +59,7 @@ pub(super) fn with_installed(
     if same_models {
         return Some(current.with_same_models(nodes));
     }
-    node.offered = offer::offered(&node.config, &models);
+    node.offered = offer::offered(&node.config, &models, &node.offered);
     node.installed = Some(models.into());
     Some(current.with_other_models(nodes))
 }

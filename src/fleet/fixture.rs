@@ -4,7 +4,8 @@
 //! (else 100), weight 3 (else 1), with two models of which llama is warm. Health is `up`, `down` (failed probes), `ejected`
 //! (failed requests), `trial` (back from that), `refused` (our key), `limited` (for 30 s), `draining` (and up), `unknown`, `new` (unknown,
 //! and its models were never told), `heard` (up, and its models were never told) or `silent` (down, and its models were never told).
-//! Slots may be `auto`.
+//! Slots may be `auto`. A model may say more of itself, in this order: `llava=completion+vision` lists what it can do, `yi#8192` its
+//! context in tokens, `qwen:7b^2` has 2 requests in flight. Of types hard and soft, 7b models are limited to one request at once.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -13,7 +14,9 @@ use super::*;
 use crate::config::{Connection, NodeAuth, NodeTls, NodeUrl};
 use crate::dialect::Operation::{self, *};
 use crate::glob::Filter;
-use crate::profile::{Api, Listing, MessagesApi, Profile};
+use crate::model::ModelKey;
+use crate::profile::resources::{Figures, ModelSize, SizePattern};
+use crate::profile::{Api, Limit, Listing, MessagesApi, Profile};
 
 pub(crate) const LIMITS: HealthConfig = HealthConfig {
     unhealthy_threshold: 2,
@@ -78,6 +81,21 @@ static ODD: LazyLock<Arc<Profile>> = LazyLock::new(|| {
     };
     Arc::new(odd.with_api(api))
 });
+
+/// Ollama with a limit for models of one size, written by the operator (hard) or assumed by us.
+fn limited(name: &str, hard: bool) -> Arc<Profile> {
+    let mut limited = (**OLLAMA).clone();
+    limited.name = name.into();
+    limited.resources.sizes = Some(vec![ModelSize {
+        patterns: SizePattern::new("7b").into_iter().collect(),
+        figures: Figures::default(),
+        max_concurrent: Some(Limit { requests: 1, hard }),
+    }]);
+    Arc::new(limited)
+}
+
+static HARD: LazyLock<Arc<Profile>> = LazyLock::new(|| limited("hard", true));
+static SOFT: LazyLock<Arc<Profile>> = LazyLock::new(|| limited("soft", false));
 
 pub(crate) fn operation(word: &str) -> Option<Operation> {
     let known = [
@@ -162,6 +180,8 @@ fn config(line: &str) -> NodeConfig {
     let profile = match kind {
         "vllm" => &VLLM,
         "odd" => &ODD,
+        "hard" => &HARD,
+        "soft" => &SOFT,
         _ => &OLLAMA,
     };
     let mut config = node(name, profile);
@@ -218,11 +238,32 @@ impl Herd {
             }
         }
         let taken: usize = words[2].split_once('/').unwrap().0.parse().unwrap();
-        self.leases
-            .extend((0..taken).map(|_| self.fleet.try_lease(id).unwrap()));
+        for model in &models {
+            let model = Model::parse(model);
+            for _ in 0..model.in_flight {
+                let seat = self.seat(id, model.name);
+                self.leases.push(seat);
+            }
+        }
+        let seated = self.leases.iter().filter(|it| it.node() == id).count();
+        let lease = |_| self.fleet.try_lease(id, None).unwrap();
+        self.leases.extend((seated..taken).map(lease));
         if words[1] == "draining" {
             assert!(self.fleet.drain(words[0], true));
         }
+    }
+
+    /// Takes a seat of a model on a node.
+    pub(crate) fn seat(&self, id: NodeId, model: &str) -> Lease {
+        let traits = self.traits(id, model);
+        self.fleet.try_lease(id, Some(&traits)).unwrap()
+    }
+
+    pub(crate) fn traits(&self, id: NodeId, model: &str) -> Arc<Traits> {
+        let view = self.fleet.view();
+        let holders = view.holders(&ModelKey::parse(model).unwrap()).unwrap();
+        let holder = holders.iter().find(|holder| holder.node == id).unwrap();
+        Arc::clone(&holder.traits)
     }
 
     /// The fleet would spare a node that has nobody to take over, so a failed probe does the last of it.
@@ -238,15 +279,57 @@ impl Herd {
     }
 }
 
+fn cut(word: &str, mark: char) -> (&str, Option<&str>) {
+    let parts = word.split_once(mark);
+    parts.map_or((word, None), |(word, more)| (word, Some(more)))
+}
+
+/// A word for a model.
+struct Model<'a> {
+    name: &'a str,
+    capabilities: Option<&'a str>,
+    context: Option<&'a str>,
+    in_flight: usize,
+    is_warm: bool,
+}
+
+impl Model<'_> {
+    fn parse(word: &str) -> Model<'_> {
+        let (word, is_warm) = match word.strip_suffix('*') {
+            Some(word) => (word, true),
+            None => (word, false),
+        };
+        let (word, in_flight) = cut(word, '^');
+        let (word, context) = cut(word, '#');
+        let (name, capabilities) = cut(word, '=');
+        Model {
+            name,
+            capabilities,
+            context,
+            in_flight: in_flight.map_or(0, |number| number.parse().unwrap()),
+            is_warm,
+        }
+    }
+
+    fn entry(&self, is_ollama: bool) -> String {
+        let name = self.name;
+        let mut entry = match is_ollama {
+            true => format!(r#"{{"name":"{name}","digest":"d-{name}""#),
+            false => format!(r#"{{"id":"{name}""#),
+        };
+        if let Some(words) = self.capabilities {
+            entry += &format!(r#","capabilities":["{}"]"#, words.replace('+', r#"",""#));
+        }
+        if let Some(tokens) = self.context {
+            entry += &format!(r#","context_length":{tokens}"#);
+        }
+        entry + "}"
+    }
+}
+
 pub(crate) fn installed(is_ollama: bool, models: &[&str]) -> Vec<Installed> {
-    let names = models.iter().map(|model| model.trim_end_matches('*'));
-    let entries: Vec<String> = if is_ollama {
-        names
-            .map(|name| format!(r#"{{"name":"{name}","digest":"d-{name}"}}"#))
-            .collect()
-    } else {
-        names.map(|name| format!(r#"{{"id":"{name}"}}"#)).collect()
-    };
+    let models = models.iter().map(|word| Model::parse(word));
+    let entries: Vec<String> = models.map(|model| model.entry(is_ollama)).collect();
     let entries = entries.join(",");
     if is_ollama {
         listing::tags(format!(r#"{{"models":[{entries}]}}"#).as_bytes()).unwrap()
@@ -256,9 +339,8 @@ pub(crate) fn installed(is_ollama: bool, models: &[&str]) -> Vec<Installed> {
 }
 
 pub(crate) fn loaded(models: &[&str]) -> Vec<Loaded> {
-    let names = models.iter().filter_map(|model| model.strip_suffix('*'));
-    let entries: Vec<_> = names
-        .map(|name| format!(r#"{{"name":"{name}","digest":"d-{name}"}}"#))
-        .collect();
+    let models = models.iter().map(|word| Model::parse(word));
+    let warm = models.filter(|model| model.is_warm);
+    let entries: Vec<String> = warm.map(|model| model.entry(true)).collect();
     listing::ps(format!(r#"{{"models":[{}]}}"#, entries.join(",")).as_bytes()).unwrap()
 }

@@ -43,6 +43,10 @@ use change::{with_addr, with_health, with_installed, with_loaded};
 mod offer;
 pub use offer::Offered;
 
+mod traits;
+use traits::Seat;
+pub use traits::{Abilities, Ability, Traits};
+
 mod rules;
 pub use rules::Rules;
 
@@ -193,8 +197,9 @@ impl Fleet {
         true
     }
 
-    /// Takes one of the node's slots, or says no: it is full, draining, or gone. `auto` nodes are full only while on trial.
-    pub fn try_lease(&self, node: NodeId) -> Option<Lease> {
+    /// Takes one of the node's slots, and a seat of the model there where one is asked for; or says no: the node is full, draining or
+    /// gone, or the model has as many requests as the operator allows. `auto` nodes are full only while on trial.
+    pub fn try_lease(&self, node: NodeId, model: Option<&Traits>) -> Option<Lease> {
         let view = self.snapshot.load();
         let node = view.node(node).filter(|node| !node.draining)?;
         let max = node.slots().unwrap_or(u32::MAX);
@@ -204,14 +209,20 @@ impl Fleet {
             .in_flight
             .fetch_update(Ordering::AcqRel, Ordering::Relaxed, taken)
             .ok()?;
-        let ordinal = self.picks.fetch_add(1, Ordering::Relaxed) + 1;
-        counters.last_picked.fetch_max(ordinal, Ordering::Relaxed);
-        Some(Lease {
+        let mut lease = Lease {
             node: node.id,
             addr: node.addr,
             counters: Arc::clone(counters),
+            seat: None,
             freed: Arc::clone(&self.freed),
-        })
+        };
+        if let Some(model) = model {
+            // Without a seat the lease is dropped here, and with it the slot.
+            lease.seat = Some(model.take_seat()?);
+        }
+        let ordinal = self.picks.fetch_add(1, Ordering::Relaxed) + 1;
+        counters.last_picked.fetch_max(ordinal, Ordering::Relaxed);
+        Some(lease)
     }
 
     /// Fires whenever a waiter may fare better than before: a lease was given back, or a new snapshot is there.
@@ -299,7 +310,7 @@ impl Writer {
             // Who watches a node tells by the pointer whether its settings changed.
             if *node.config != *config {
                 node.config = config;
-                node.offered = offer::offered(&node.config, node.models());
+                node.offered = offer::offered(&node.config, node.models(), &node.offered);
             }
             return node;
         }
@@ -322,12 +333,13 @@ impl Writer {
     }
 }
 
-/// Permission to use one slot of a node, given back on drop.
+/// Permission to use one slot of a node, and a seat of a model there, given back on drop.
 #[derive(Debug)]
 pub struct Lease {
     node: NodeId,
     addr: Option<SocketAddr>,
     counters: Arc<Counters>,
+    seat: Option<Seat>,
     freed: Arc<Notify>,
 }
 
@@ -345,6 +357,8 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        // Before the news: who hears it looks at once.
+        drop(self.seat.take());
         self.counters.in_flight.fetch_sub(1, Ordering::AcqRel);
         self.freed.notify_waiters();
     }

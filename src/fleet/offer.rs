@@ -1,10 +1,11 @@
 //! What of a node's models is offered to clients, and under which names: the one place of `model_ids`, `model_filter` and `prefix_id`.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::NodeConfig;
 use crate::fleet::listing::Installed;
+use crate::fleet::traits::Traits;
 use crate::model::ModelKey;
 
 /// A model as clients may ask for it.
@@ -16,6 +17,8 @@ pub struct Offered {
     pub name: Arc<str>,
     /// Where it stands in the node's `installed`.
     pub place: usize,
+    /// What it can do and needs there.
+    pub traits: Arc<Traits>,
 }
 
 /// A node's rule, ready to be applied to many names.
@@ -52,9 +55,15 @@ impl Rule<'_> {
     }
 }
 
-/// What a node offers of its installed models, in their order. No two have the same key.
-pub(super) fn offered(node: &NodeConfig, installed: &[Installed]) -> Arc<[Offered]> {
+/// What a node offers of its installed models, in their order. No two have the same key. `before` is what it offered until now:
+/// requests under way for a model are counted on.
+pub(super) fn offered(
+    node: &NodeConfig,
+    installed: &[Installed],
+    before: &[Offered],
+) -> Arc<[Offered]> {
     let rule = Rule::of(node);
+    let seats: HashMap<_, _> = before.iter().map(|it| it.traits.seats()).collect();
     let mut seen = HashSet::with_capacity(installed.len());
     let mut offered = Vec::with_capacity(installed.len());
     for (place, model) in installed.iter().enumerate() {
@@ -64,7 +73,13 @@ pub(super) fn offered(node: &NodeConfig, installed: &[Installed]) -> Arc<[Offere
         if let Some((key, name)) = rule.name(&model.key, &model.name)
             && seen.insert(key.clone())
         {
-            offered.push(Offered { key, name, place });
+            let seats = seats.get(&model.key).map(|seats| Arc::clone(seats));
+            offered.push(Offered {
+                key,
+                name,
+                place,
+                traits: Arc::new(Traits::of(node, model, seats)),
+            });
         }
     }
     offered.into()
@@ -98,7 +113,7 @@ mod tests {
 
     fn names(node: &NodeConfig, models: &[&str]) -> Vec<String> {
         let installed = installed(true, models);
-        let offered = offered(node, &installed);
+        let offered = offered(node, &installed, &[]);
         let public: Vec<String> = offered.iter().map(|it| it.name.to_string()).collect();
         let models = installed.iter().map(|model| (&model.key, &model.name));
         let loaded: Vec<String> = public_names(node, models)

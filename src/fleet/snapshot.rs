@@ -18,6 +18,7 @@ use crate::fleet::offer::Offered;
 use crate::fleet::pages::{Live, Pages};
 use crate::fleet::rules::Rules;
 use crate::fleet::state::State;
+use crate::fleet::traits::Traits;
 use crate::model::ModelKey;
 use crate::profile::Listing;
 
@@ -75,6 +76,8 @@ pub struct Holder {
     pub spelled: Arc<str>,
     /// Whether the model is in the node's memory.
     pub warm: bool,
+    /// What it can do and needs there.
+    pub traits: Arc<Traits>,
     /// Where the model stands in the node's `offered`.
     pub(super) place: usize,
 }
@@ -243,6 +246,13 @@ impl Snapshot {
         self.index.get(model).map(Vec::as_slice)
     }
 
+    /// As [`Self::holders`], by a name as it is listed.
+    pub fn named_holders(&self, name: &str) -> impl Iterator<Item = &Holder> {
+        let key = ModelKey::parse(name).ok();
+        let holders = key.and_then(|key| self.holders(&key));
+        holders.unwrap_or_default().iter()
+    }
+
     /// Whether any node takes requests.
     pub fn is_ready(&self) -> bool {
         self.nodes.iter().any(Node::is_open)
@@ -325,6 +335,7 @@ fn index(nodes: &[Node]) -> Index {
                 at,
                 spelled: Arc::clone(&model.name),
                 warm: warmth.is_warm(model),
+                traits: Arc::clone(&offered.traits),
                 place,
             };
             match index.get_mut(&offered.key) {

@@ -37,12 +37,23 @@ pub struct About {
     pub kind: Kind,
     /// In Ollama's words: `completion`, `vision`, `tools`, `thinking`, `embedding`, `insert`, or others as told.
     pub capabilities: Vec<Box<str>>,
-    /// Whether the listing itself says what it can do, so that nobody need guess.
-    told: bool,
+    told: Told,
     /// Longest context, tokens.
     pub context_max: Option<u64>,
     /// On disk; `None` when the listing does not say.
     pub size_bytes: Option<u64>,
+}
+
+/// What the listing itself says of what a model can do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum Told {
+    /// Nothing: it can only be guessed.
+    #[default]
+    Nothing,
+    /// LM Studio's type, which says whether it looks at images or makes vectors; tools only where it has them.
+    Kind,
+    /// Ollama's list, which leaves nothing out.
+    All,
 }
 
 /// What a model is for, in LM Studio's words.
@@ -58,6 +69,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    fn parse(word: &str) -> Option<Kind> {
+        match word {
+            "llm" => Some(Kind::Llm),
+            "vlm" => Some(Kind::Vlm),
+            "embeddings" | "embedding" => Some(Kind::Embeddings),
+            _ => None,
+        }
+    }
+
     /// The word in listings.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -89,10 +109,14 @@ impl About {
             .unwrap_or_default();
         let told_family = told(&details, "family").or_else(|| told(entry, "arch"));
         let (family, variant) = family(told_family.as_deref(), name);
-        let told_kind = entry.string("type");
+        let told_kind = entry.string("type").and_then(|word| Kind::parse(&word));
         let capabilities = capabilities(entry);
-        let kind = kind(told_kind.as_deref(), &capabilities, name);
-        let told_all = told_kind.is_some() || !capabilities.is_empty();
+        let kind = told_kind.unwrap_or_else(|| kind(&capabilities, name));
+        let told_abilities = match told_kind {
+            Some(_) => Told::Kind,
+            None if capabilities.is_empty() => Told::Nothing,
+            None => Told::All,
+        };
         let numbers = [
             entry.count("max_model_len"),
             entry.count("max_context_length"),
@@ -108,14 +132,14 @@ impl About {
             format: told(&details, "format")
                 .or_else(|| told(entry, "compatibility_type"))
                 .unwrap_or_else(|| name::format(name).into()),
-            capabilities: match told_kind {
-                // LM Studio tells what comes on top of the type, Ollama tells everything.
-                None if !capabilities.is_empty() => capabilities,
-                _ => or_implied(capabilities, kind),
+            capabilities: match told_abilities {
+                // LM Studio tells what comes on top of the type.
+                Told::All => capabilities,
+                Told::Kind | Told::Nothing => or_implied(capabilities, kind),
             },
             context_max: numbers.into_iter().flatten().find(|tokens| 0 < *tokens),
             size_bytes: entry.count("size").or_else(|| meta.count("size")),
-            told: told_all,
+            told: told_abilities,
             family,
             variant,
             size_word,
@@ -127,6 +151,17 @@ impl About {
     /// In the one form that sizes compare by: `7.6b`, `8x7b`.
     pub fn parameter_size(&self) -> String {
         self.size_word.to_ascii_lowercase()
+    }
+
+    /// What the listing itself says of whether it can do what a word of Ollama's says; `None` where it says nothing of that.
+    pub fn states(&self, capability: &str) -> Option<bool> {
+        match (self.told, capability) {
+            (Told::All, _) | (Told::Kind, "completion" | "vision" | "embedding") => {
+                Some(self.can(capability))
+            }
+            (Told::Kind, _) => self.can(capability).then_some(true),
+            (Told::Nothing, _) => None,
+        }
     }
 
     /// Whether it can do what a word says, however people call that.
@@ -141,8 +176,8 @@ pub fn complete(models: &mut [Installed], profile: &Profile) {
     for model in models {
         let context = profile.context(&model.name);
         let words = match model.about.told {
-            true => Vec::new(),
-            false => profile.capabilities(&model.name),
+            Told::Nothing => profile.capabilities(&model.name),
+            Told::Kind | Told::All => Vec::new(),
         };
         let lacks_context = model.about.context_max.is_none() && context.is_some();
         if words.is_empty() && !lacks_context {
@@ -212,17 +247,15 @@ fn or_implied(told: Vec<Box<str>>, kind: Kind) -> Vec<Box<str>> {
     all
 }
 
-fn kind(told: Option<&str>, capabilities: &[Box<str>], name: &str) -> Kind {
+fn kind(capabilities: &[Box<str>], name: &str) -> Kind {
     let has = |word: &str| capabilities.iter().any(|known| **known == *word);
-    match told {
-        Some("llm") => Kind::Llm,
-        Some("vlm") => Kind::Vlm,
-        Some("embeddings" | "embedding") => Kind::Embeddings,
-        _ if has("vision") => Kind::Vlm,
-        _ if has("completion") => Kind::Llm,
-        _ if has("embedding") => Kind::Embeddings,
-        _ => name::kind(name),
-    }
+    let said = [
+        ("vision", Kind::Vlm),
+        ("completion", Kind::Llm),
+        ("embedding", Kind::Embeddings),
+    ];
+    let first = said.into_iter().find(|(word, _)| has(word));
+    first.map_or_else(|| name::kind(name), |(_, kind)| kind)
 }
 
 /// Ollama's word for what others call otherwise.
@@ -233,7 +266,8 @@ fn canonical(word: impl AsRef<str>) -> Box<str> {
         "chat" | "text" | "text_generation" => "completion",
         "tool_use" | "function_calling" => "tools",
         "reasoning" => "thinking",
-        "image" | "images" | "multimodal" => "vision",
+        // Not `image`: that is Ollama's word for models that make them.
+        "images" | "multimodal" => "vision",
         "fim" => "insert",
         other => other,
     };

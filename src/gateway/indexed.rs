@@ -75,7 +75,7 @@ impl Gateway {
             NoRoute::Refused(fault) => fault,
             NoRoute::Full => busy(),
         })?;
-        let lease = self.fleet.try_lease(route.node).ok_or_else(busy)?;
+        let lease = self.fleet.try_lease(route.node, None).ok_or_else(busy)?;
         Ok((route, lease))
     }
 

@@ -46,6 +46,7 @@ impl Asked {
                 thinking: self.facts.thinking,
                 images: self.facts.images,
                 stream: self.facts.stream,
+                prompt_tokens: self.facts.prompt_tokens(),
             },
             mount: &self.call.mount,
             node_index: self.call.node_index,

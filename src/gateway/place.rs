@@ -11,6 +11,7 @@ use crate::dialect::{Mount, Operation};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Lease, NodeId};
 use crate::model::ModelKey;
+use crate::profile::Needs;
 use crate::routing::{self, Ask, NoRoute, Route};
 
 use super::client::Client;
@@ -25,14 +26,15 @@ const LOOKS_MAX: usize = 8;
 #[derive(Default)]
 pub(super) struct Waiting(Mutex<Queue<Line>>);
 
-/// Requests that the same nodes could serve wait in one line. What a request needs beside its model makes no line of its own:
-/// hardly any type lacks it, and two lines for one slot would overtake each other.
+/// Requests that the same nodes could serve wait in one line. What a request needs beside its model makes a line of its own only where
+/// it keeps nodes away: hardly any type lacks tools, and two lines for one slot would overtake each other.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Line {
     models: Box<[ModelKey]>,
     operation: Operation,
     mount: Mount,
     node_index: Option<usize>,
+    needs: Needs,
     tried: Vec<NodeId>,
 }
 
@@ -43,6 +45,13 @@ impl Line {
             operation: ask.operation,
             mount: ask.mount.clone(),
             node_index: ask.node_index,
+            needs: Needs {
+                images: ask.needs.images,
+                // Of an alias's targets some may have them and others not.
+                tools: ask.needs.tools && ask.wanted.is_alias(),
+                thinking: ask.needs.thinking && ask.wanted.is_alias(),
+                ..Needs::default()
+            },
             tried: ask.tried.to_vec(),
         }
     }
@@ -177,7 +186,8 @@ impl Gateway {
                 return Ok(None);
             }
             let access = self.access(route.node);
-            if let Some((lease, access)) = self.fleet.try_lease(route.node).zip(access) {
+            let lease = self.fleet.try_lease(route.node, route.traits.as_deref());
+            if let Some((lease, access)) = lease.zip(access) {
                 return Ok(Some(Placed {
                     route,
                     access,

@@ -16,6 +16,7 @@ use crate::config::{Config, Proxy};
 use crate::dialect::{self, Verdict};
 use crate::fleet::NodeId;
 use crate::profile::Profile;
+use crate::routing::Route;
 
 use super::Gateway;
 use super::credentials::{NodeAccess, Timeouts};
@@ -57,8 +58,11 @@ fn timeouts(proxy: &Proxy) -> Timeouts {
 }
 
 /// How long a cold model may take to its first byte, and what decides that.
-fn cold_limit(profile: &Profile, configured: Duration, model: &str) -> (Duration, &'static str) {
-    let demand = profile.needs_of(model, None, None);
+fn cold_limit(profile: &Profile, configured: Duration, route: &Route) -> (Duration, &'static str) {
+    let demand = match &route.traits {
+        Some(traits) => traits.demand,
+        None => profile.needs_of(route.spelled.as_deref().unwrap_or_default(), None, None),
+    };
     match profile.cold_timeout(configured, &demand) {
         limit if limit == configured => (limit, "proxy.response_header_timeout"),
         limit => (limit, "the timeout of its type, for a model of that size"),
@@ -81,11 +85,7 @@ impl Gateway {
         // Without a stream the first byte comes with the last: then even a warm node may take as long as an answer does.
         let (limit, key) = match route.warm && outgoing.stream {
             true => (proxy.warm_header_timeout, "proxy.warm_header_timeout"),
-            false => cold_limit(
-                &access.config.profile,
-                proxy.response_header_timeout,
-                route.spelled.as_deref().unwrap_or_default(),
-            ),
+            false => cold_limit(&access.config.profile, proxy.response_header_timeout, route),
         };
         let attempt = pin!(self.attempt(placed, outgoing, proxy));
         let result = match timeout(limit, attempt).await {

@@ -35,7 +35,7 @@ pub struct MessagesApi {
 }
 
 /// What a request needs besides its call.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Needs {
     /// It offers tools.
     pub tools: bool,
@@ -45,6 +45,8 @@ pub struct Needs {
     pub images: bool,
     /// It asks for a stream.
     pub stream: bool,
+    /// How long its prompt is, tokens, about.
+    pub prompt_tokens: u64,
 }
 
 impl MessagesApi {

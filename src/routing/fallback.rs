@@ -36,6 +36,7 @@ pub(super) fn route(
         is_renamed: ask.wanted.is_alias(),
         place: None,
         warm: false,
+        traits: None,
         reason: Reason::Fallback(lack),
     })
 }

@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use crate::dialect::{Mount, Operation};
 use crate::error::{Fault, Kind};
-use crate::fleet::{Health, Holder, Node, NodeId, Snapshot, State};
+use crate::fleet::{Health, Holder, Node, Snapshot, State};
 use crate::profile::Needs;
 use crate::routing::pick::Candidate;
-use crate::routing::{Ask, HeadAsk, Lack};
+use crate::routing::{Ask, HeadAsk, Lack, fit};
 
 /// Most nodes that a fault names; a fleet of hundreds must not become one sentence.
 const NAMED_MAX: usize = 3;
@@ -27,7 +27,7 @@ impl From<Fault> for NoHolder {
     }
 }
 
-/// The nodes that may serve a request for a model; never empty.
+/// The nodes that may serve a request for a model; never empty. A node is there once for each of an alias's models it has.
 pub(super) fn holders<'a>(
     ask: &Ask<'_>,
     view: &'a Snapshot,
@@ -46,6 +46,7 @@ pub(super) fn holders<'a>(
     if able.is_empty() {
         return Err(untranslated(&ask.wanted.to_string(), &holding, ask.operation).into());
     }
+    fit::retain_able(ask, view, &mut able)?;
     let is_tried = |it: &Candidate<'_, _>| ask.tried.contains(&it.node.id);
     let was_tried = able.iter().any(is_tried);
     able.retain(|it| !is_tried(it));
@@ -54,22 +55,17 @@ pub(super) fn holders<'a>(
     healthy(able, &ask.wanted, &holding, now).map_err(|fault| NoHolder { lack, fault })
 }
 
-/// The nodes that the address allows and that have what is asked for, each once: with the best of what it has.
+/// What the nodes that the address allows have of what is asked for.
 fn holding<'a>(ask: &Ask<'_>, view: &'a Snapshot) -> Vec<Candidate<'a, &'a Holder>> {
     let mut holding: Vec<Candidate<'a, &'a Holder>> = Vec::new();
     for (rank, model) in ask.wanted.models().iter().enumerate() {
         let holders = view.holders(model).unwrap_or_default();
-        let allowed = holders
-            .iter()
-            .filter(|holder| ask.node_index.is_none_or(|index| holder.at == index))
-            .map(|holder| Candidate::new(view.node_of(holder), holder, holder.warm).ranked(rank))
-            .filter(|it| it.node.is_on(ask.mount));
-        if rank == 0 {
-            holding.extend(allowed);
-            continue;
-        }
-        let has_better: HashSet<NodeId> = holding.iter().map(|it| it.node.id).collect();
-        holding.extend(allowed.filter(|it| !has_better.contains(&it.node.id)));
+        let meant = |holder: &&Holder| ask.node_index.is_none_or(|index| holder.at == index);
+        let allowed = holders.iter().filter(meant).map(|holder| {
+            let misfit = fit::misfit(ask, &holder.traits);
+            Candidate::holding(view.node_of(holder), holder, misfit, rank)
+        });
+        holding.extend(allowed.filter(|it| it.node.is_on(ask.mount)));
     }
     holding
 }
@@ -140,9 +136,9 @@ fn healthy<'a, H: Copy>(
             return Ok(fit);
         }
     }
-    let down: Vec<&Node> = untried.iter().map(|it| it.node).collect();
+    let down: Vec<&Node> = distinct(untried.iter().map(|it| it.node)).collect();
     if down.is_empty() {
-        let names = names(all.iter().map(|it| it.node));
+        let names = names(distinct(all.iter().map(|it| it.node)));
         return Err(unavailable(
             &down,
             now,
@@ -155,6 +151,12 @@ fn healthy<'a, H: Copy>(
         now,
         format!("no healthy node for {what} ({reasons}); try again when it is back"),
     ))
+}
+
+/// Each node once, however many of an alias's models it has.
+fn distinct<'a>(nodes: impl Iterator<Item = &'a Node>) -> impl Iterator<Item = &'a Node> {
+    let mut seen = HashSet::new();
+    nodes.filter(move |node| seen.insert(node.id))
 }
 
 /// 404, unless a node that has not told its models yet may turn out to have it.

@@ -8,7 +8,7 @@ use std::time::Instant;
 use crate::config::{Balancer, Fallback};
 use crate::dialect::{Mount, Operation};
 use crate::error::Fault;
-use crate::fleet::{NodeId, Snapshot};
+use crate::fleet::{NodeId, Snapshot, Traits};
 use crate::profile::Needs;
 
 mod wanted;
@@ -16,6 +16,7 @@ pub use wanted::Wanted;
 
 mod fallback;
 mod filter;
+mod fit;
 mod pick;
 
 mod olla;
@@ -73,6 +74,8 @@ pub struct Route {
     pub place: Option<usize>,
     /// Whether the node has the model in memory, which decides how long its first byte may take.
     pub warm: bool,
+    /// What the model can do and needs there, and its seats; `None` when nobody knows whether the node has it.
+    pub traits: Option<Arc<Traits>>,
     /// For logs, metrics and `X-Arriero-Route`.
     pub reason: Reason,
 }
@@ -146,8 +149,8 @@ pub enum NoRoute {
 ///
 /// # Errors
 /// [`NoRoute::Full`] when every node that could serve it is full; else a fault, unless the ask's fallback admits a node: 404 when no
-/// node has the model, 501 when those that have it do not speak the dialect, 503 when they are down, were tried, or have not told
-/// their models yet.
+/// node has the model, 501 when those that have it do not speak the dialect, 400 when it holds an image and they all say that the
+/// model takes none, 503 when they are down, were tried, or have not told their models yet.
 pub fn route(
     ask: &Ask<'_>,
     view: &Snapshot,
@@ -166,6 +169,7 @@ pub fn route(
         is_renamed: ask.wanted.is_renamed(chosen.rank()),
         place: Some(chosen.rank()),
         warm: chosen.holder.warm,
+        traits: Some(Arc::clone(&chosen.holder.traits)),
         reason,
     })
 }

@@ -3,8 +3,10 @@
 use std::cmp::Ordering;
 
 use crate::config::Balancer;
-use crate::fleet::Node;
+use crate::fleet::{Holder, Node};
+use crate::profile::Limit;
 use crate::routing::Reason;
+use crate::routing::fit::Misfit;
 
 /// Requests at once that an `auto` node is expected to take well, until something is known about it.
 pub(super) const SLOTS_ASSUMED: u32 = 4;
@@ -15,8 +17,10 @@ pub(super) struct Candidate<'a, H> {
     pub(super) node: &'a Node,
     pub(super) holder: H,
     warm: bool,
-    /// Where what it has stands among the models of an alias, best first.
-    rank: usize,
+    /// How badly what it has suits the request, and where it stands among the models of an alias: the least is the best.
+    preference: (Misfit, usize),
+    /// Requests in flight for the model there, and how many there may be, where that is limited.
+    seats: Option<(u32, Limit)>,
     in_flight: u32,
     last_picked: u64,
 }
@@ -27,30 +31,33 @@ impl<'a, H> Candidate<'a, H> {
             node,
             holder,
             warm,
-            rank: 0,
+            preference: (0, 0),
+            seats: None,
             in_flight: node.in_flight(),
             last_picked: node.last_picked(),
         }
     }
 
-    pub(super) fn ranked(self, rank: usize) -> Candidate<'a, H> {
-        Candidate { rank, ..self }
-    }
-
+    /// Where what it has stands among the models of an alias, best first.
     pub(super) fn rank(&self) -> usize {
-        self.rank
+        self.preference.1
     }
 
     /// Whether a lease would be granted.
     fn is_free(&self) -> bool {
+        let is_kept = |(taken, limit): (u32, Limit)| !limit.hard || taken < limit.requests;
         self.node.slots().is_none_or(|slots| self.in_flight < slots)
+            && self.seats.is_none_or(is_kept)
     }
 
-    /// Whether it should take more: like [`Self::is_free`], with a soft limit for `auto` nodes.
+    /// Whether it should take more: like [`Self::is_free`], with soft limits of `auto` nodes and of models.
     fn has_room(&self) -> bool {
         let of_type = self.node.config.profile.characteristics.max_concurrent;
         let assumed = of_type.map_or(SLOTS_ASSUMED, |limit| limit.requests);
         self.in_flight < self.node.slots().unwrap_or(assumed)
+            && self
+                .seats
+                .is_none_or(|(taken, limit)| taken < limit.requests)
     }
 
     fn priority(&self) -> u32 {
@@ -69,6 +76,23 @@ impl<'a, H> Candidate<'a, H> {
     }
 }
 
+impl<'a> Candidate<'a, &'a Holder> {
+    /// A node with a model.
+    pub(super) fn holding(
+        node: &'a Node,
+        holder: &'a Holder,
+        misfit: Misfit,
+        rank: usize,
+    ) -> Candidate<'a, &'a Holder> {
+        let traits = &holder.traits;
+        Candidate {
+            preference: (misfit, rank),
+            seats: traits.limit.map(|limit| (traits.in_flight(), limit)),
+            ..Candidate::new(node, holder, holder.warm)
+        }
+    }
+}
+
 /// The chosen candidate; `None` when none has a free slot.
 pub(super) fn pick<'c, 'a, H>(
     candidates: &'c [Candidate<'a, H>],
@@ -76,7 +100,7 @@ pub(super) fn pick<'c, 'a, H>(
     seed: u64,
 ) -> Option<(&'c Candidate<'a, H>, Reason)> {
     let mut free: Vec<_> = candidates.iter().filter(|it| it.is_free()).collect();
-    keep_best_rank(&mut free);
+    keep_preferred(&mut free);
     let (chosen, reason) = match balancer {
         Balancer::Adaptive => adaptive(&free, seed)?,
         Balancer::Priority => (random(&highest_tier(&free), seed)?, Reason::Priority),
@@ -87,20 +111,21 @@ pub(super) fn pick<'c, 'a, H>(
         }
         Balancer::Random => (random(&free, seed)?, Reason::Random),
     };
-    let reason = if candidates.len() == 1 {
-        Reason::Only
-    } else {
-        reason
-    };
+    let is_only = candidates.iter().all(|it| it.node.id == chosen.node.id);
+    let reason = if is_only { Reason::Only } else { reason };
     Some((chosen, reason))
 }
 
-/// An alias's earlier targets come before its later ones whatever the balancer, as long as one of their nodes has room. When
-/// nobody has, what is free is free: as with tiers, room is an assumption that may not cost a slot.
-fn keep_best_rank<H>(free: &mut Vec<&Candidate<'_, H>>) {
+/// What suits the request better, and of that an alias's earlier targets, come first whatever the balancer, as long as one of
+/// their nodes has room. When nobody has, what is free is free: as with tiers, room is an assumption that may not cost a slot. Then
+/// each node is left with the best of what it has.
+fn keep_preferred<H>(free: &mut Vec<&Candidate<'_, H>>) {
     let roomy = free.iter().filter(|it| it.has_room());
-    if let Some(best) = roomy.map(|it| it.rank).min() {
-        free.retain(|it| it.rank == best);
+    if let Some(best) = roomy.map(|it| it.preference).min() {
+        free.retain(|it| it.preference == best);
+    } else if free.iter().any(|it| it.rank() != 0) {
+        free.sort_by_key(|it| (it.node.id, it.preference));
+        free.dedup_by_key(|it| it.node.id);
     }
 }
 

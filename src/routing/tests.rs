@@ -54,6 +54,10 @@ fn decide(herd: &Herd, question: &str) -> String {
     for word in words {
         match word.split_once('=') {
             None if word == "streamed" => needs.stream = true,
+            None if word == "images" => needs.images = true,
+            None if word == "tools" => needs.tools = true,
+            None if word == "thinking" => needs.thinking = true,
+            Some(("tokens", number)) => needs.prompt_tokens = number.parse().unwrap(),
             None => asked = operation(word).unwrap(),
             Some(("on", "openai")) => mount = Mount::OpenAi,
             Some(("on", "vllm")) => mount = Mount::Profile("vllm".into()),
@@ -230,7 +234,7 @@ proptest! {
                 let node = &view.nodes[route.node.0];
                 prop_assert!(has_model(&node) && is_free(&node) && !tried.contains(&node.id));
                 prop_assert!(matches!(node.state(), State::Healthy | State::Trial | State::Unknown));
-                prop_assert!(herd.fleet.try_lease(node.id).is_some());
+                prop_assert!(herd.fleet.try_lease(node.id, None).is_some());
             }
             Err(_) => {
                 let could = view.nodes.iter().filter(has_model).filter(is_free);

@@ -28,6 +28,10 @@ mod slots;
 
 mod aliases;
 
+mod capable;
+
+mod olla_page;
+
 mod strategies;
 
 mod refresh;

@@ -260,7 +260,8 @@ async fn what_speaks_for_the_node_does_not_reach_a_client() {
 
 #[tokio::test]
 async fn a_body_of_five_megabytes_with_the_model_last_arrives_whole() {
-    let herd = herd(vec![llama()], "").await;
+    let seeing = llama().capabilities("llama3", &["completion", "vision"]);
+    let herd = herd(vec![seeing], "").await;
     let image = "QUJD".repeat(5 * 1024 * 1024 / 4);
     let body = format!(
         r#"{{"messages":[{{"role":"user","content":"hi","images":["{image}"]}}],"stream":false,"model":"llama3"}}"#

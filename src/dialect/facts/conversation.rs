@@ -19,6 +19,7 @@ pub(super) struct Conversation {
     user: Option<u64>,
     messages: bool,
     images: bool,
+    prompt_bytes: usize,
 }
 
 enum Role {
@@ -31,6 +32,11 @@ enum Role {
 impl Conversation {
     pub(super) fn has_images(&self) -> bool {
         self.images
+    }
+
+    /// Text that has to fit the context at once, bytes as written.
+    pub(super) fn prompt_bytes(&self) -> usize {
+        self.prompt_bytes
     }
 
     /// The same for every dialect, and for every replica of one build: the hasher's key is fixed.
@@ -62,6 +68,7 @@ impl Conversation {
     ) -> Result<(), Broken> {
         let mut said = Said::listening();
         content(scanner, value, &mut said)?;
+        self.prompt_bytes += said.text_bytes;
         self.add_system(&said);
         Ok(())
     }
@@ -74,6 +81,8 @@ impl Conversation {
     ) -> Result<(), Broken> {
         let mut said = Said::listening();
         content(scanner, value, &mut said)?;
+        // Several prompts are worked on one by one.
+        self.prompt_bytes += said.longest_bytes;
         if said.heard() {
             self.user = Some(said.hasher.finish());
         }
@@ -120,6 +129,7 @@ impl Conversation {
                     let mut output = Said::default();
                     content(scanner, value, &mut output)?;
                     said.images |= output.images;
+                    said.text_bytes += output.text_bytes;
                 }
                 b"images" => self.images(scanner, value)?,
                 _ => scanner.skip(value)?,
@@ -127,6 +137,7 @@ impl Conversation {
         }
         self.messages = true;
         self.images |= said.images;
+        self.prompt_bytes += said.text_bytes;
         match role {
             Role::System if self.user.is_none() => self.add_system(&said),
             Role::User if self.user.is_none() => self.user = Some(said.hasher.finish()),
@@ -165,6 +176,9 @@ struct Said {
     /// How much more text goes into the hash, bytes.
     room: usize,
     images: bool,
+    /// Of all its text, and of its longest piece.
+    text_bytes: usize,
+    longest_bytes: usize,
 }
 
 impl Said {
@@ -180,6 +194,9 @@ impl Said {
     }
 
     fn text(&mut self, text: &Text<'_>) {
+        let bytes = text.span().len();
+        self.text_bytes += bytes;
+        self.longest_bytes = self.longest_bytes.max(bytes);
         if self.room == 0 {
             return;
         }
@@ -225,23 +242,25 @@ fn part(scanner: &mut Scanner<'_>, said: &mut Said) -> Result<(), Broken> {
         match (Folded::of(&key).name(), value) {
             (b"type", Token::String(kind)) => said.images |= is_image(&kind),
             (b"text", Token::String(text)) => said.text(&text),
-            (b"content", Token::ArrayStart) => said.images |= tool_result(scanner)?,
+            (b"content", Token::ArrayStart) => tool_result(scanner, said)?,
+            (b"content", Token::String(text)) => said.text_bytes += text.span().len(),
             _ => scanner.skip(value)?,
         }
     }
     Ok(())
 }
 
-fn tool_result(scanner: &mut Scanner<'_>) -> Result<bool, Broken> {
-    let mut images = false;
+/// What a tool gave back counts, but is no part of what later turns are known by.
+fn tool_result(scanner: &mut Scanner<'_>, said: &mut Said) -> Result<(), Broken> {
     loop {
         match scanner.token()? {
-            Token::ArrayEnd => return Ok(images),
+            Token::ArrayEnd => return Ok(()),
             Token::ObjectStart => {
                 while let Token::Key(key) = scanner.token()? {
                     let value = scanner.token()?;
                     match (Folded::of(&key).name(), value) {
-                        (b"type", Token::String(kind)) => images |= is_image(&kind),
+                        (b"type", Token::String(kind)) => said.images |= is_image(&kind),
+                        (b"text", Token::String(text)) => said.text_bytes += text.span().len(),
                         _ => scanner.skip(value)?,
                     }
                 }

@@ -242,6 +242,65 @@ fn respelled(text: &'static str) -> impl Strategy<Value = String> {
     })
 }
 
+#[test]
+fn text_counts_towards_the_context_and_images_and_tools_do_not() {
+    // Ten bytes of text each, their quotes included.
+    let t = "\"12345678\"";
+    for (name, body, expected) in [
+        (
+            "chat",
+            format!(
+                r#""messages":[{{"role":"system","content":{t}}},{{"role":"user","content":{t},"images":[{t}]}}]"#
+            ),
+            20,
+        ),
+        (
+            "chat",
+            format!(
+                r#""messages":[{{"role":"assistant","content":{t},"thinking":{t},"tool_calls":[{t}]}}],"tools":[{t}]"#
+            ),
+            10,
+        ),
+        (
+            "generate",
+            format!(r#""system":{t},"prompt":{t},"images":[{t}],"template":{t}"#),
+            20,
+        ),
+        (
+            "chat_completions",
+            format!(
+                r#""messages":[{{"role":"user","content":[{{"type":"text","text":{t}}},{{"type":"image_url","image_url":{{"url":{t}}}}},{{"type":"text","text":{t}}}]}}]"#
+            ),
+            20,
+        ),
+        (
+            "messages",
+            format!(
+                r#""system":[{{"type":"text","text":{t}}}],"messages":[{{"role":"user","content":[{{"type":"tool_result","content":{t}}},{{"type":"tool_result","content":[{{"type":"text","text":{t}}},{{"type":"image","source":{{"data":{t}}}}}]}}]}}]"#
+            ),
+            30,
+        ),
+        (
+            "responses",
+            format!(
+                r#""instructions":{t},"input":[{{"role":"user","content":{t}}},{{"type":"function_call_output","output":{t}}}]"#
+            ),
+            30,
+        ),
+        ("responses", format!(r#""input":{t}"#), 10),
+        // One by one: only the longest must fit.
+        ("embed", format!(r#""input":[{t},"",{t},"x"]"#), 10),
+        ("v1_embeddings", format!(r#""input":[{t},{t}]"#), 10),
+        ("completions", format!(r#""prompt":[[1,2,3],{t}]"#), 10),
+        ("show", format!(r#""system":{t}"#), 0),
+        ("chat", r#""messages":[{"content":7}]"#.to_owned(), 0),
+    ] {
+        let facts = read(name, &format!(r#"{{"model":"m",{body}}}"#)).unwrap();
+        assert_eq!(facts.prompt_bytes, expected, "{name} {body}");
+        assert_eq!(facts.prompt_tokens(), expected as u64 / 4);
+    }
+}
+
 proptest! {
     #![proptest_config(fixed())]
 

@@ -1,0 +1,1 @@
+//! Every YAML snippet of the Ollama page of Olla.
