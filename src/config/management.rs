@@ -4,7 +4,6 @@ use super::NodeConfig;
 use super::problem::Problem;
 use super::section::Section;
 use super::text::{Wrong, nearest};
-use crate::dialect::Operation;
 
 const HOSTS_MAX: usize = 64;
 const PREFIX_BYTES_MAX: usize = 1024;
@@ -74,7 +73,7 @@ fn default_target(text: &str, nodes: &[NodeConfig], has_dns: bool) -> Result<Def
 
 /// What a node of `type: auto` will turn out to be is not known here.
 fn can_be_managed(node: &NodeConfig) -> bool {
-    node.type_is_found || node.profile.serves(Operation::Pull)
+    node.type_is_found || node.profile.has_management()
 }
 
 fn download_hosts(s: &mut Section) -> Vec<String> {

@@ -193,30 +193,8 @@ pub(super) fn aliases(root: &mut Section) -> Vec<Alias> {
             out.push(Alias::new(entry.key.clone(), key, targets));
         }
     }
-    refuse_chains(&section, &out);
     out.sort_unstable_by(|a, b| a.key.cmp(&b.key));
     out
-}
-
-/// An alias stands for models. What one of an alias would mean could only be guessed.
-fn refuse_chains(section: &Section, aliases: &[Alias]) {
-    for alias in aliases {
-        let others = aliases.iter().filter(|other| other.key != alias.key);
-        let mut others = others.filter(|other| alias.models.contains(&other.key));
-        if let Some(other) = others.next() {
-            let wrong = Wrong::new(
-                format!("`{}` is an alias itself", other.name),
-                format!(
-                    "name the models it stands for: {}",
-                    other.targets.join(", ")
-                ),
-            );
-            let place = section.place_of(&alias.name);
-            section
-                .reading
-                .wrong(place, &format!("alias `{}`", alias.name), wrong);
-        }
-    }
 }
 
 fn targets(section: &Section, subject: &str, tree: &super::raw::Tree) -> Vec<(String, ModelKey)> {

@@ -155,6 +155,11 @@ impl Profile {
         self.served.has(operation)
     }
 
+    /// Whether models can be put on nodes of this type.
+    pub fn has_management(&self) -> bool {
+        self.serves(Operation::Pull)
+    }
+
     /// Whether a node of this type and version can serve a request as it comes.
     pub fn can_serve(&self, operation: Operation, version: Option<&str>, needs: Needs) -> bool {
         if !self.serves(operation)

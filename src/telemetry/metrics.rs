@@ -17,6 +17,7 @@ mod nodes;
 pub use nodes::Nodes;
 
 use labels::Models;
+pub use labels::operation_label;
 
 use super::record::{EndBy, Record};
 use crate::profile::extraction::Value;
@@ -374,38 +375,5 @@ impl Declare<'_> {
         let histogram = HistogramVec::new(opts, &[label])?;
         self.0.register(Box::new(histogram.clone()))?;
         Ok(histogram)
-    }
-}
-
-/// The `call` label: the path of the call without mount and index.
-pub fn operation_label(operation: crate::dialect::Operation) -> &'static str {
-    use crate::dialect::Operation as O;
-    match operation {
-        O::Root => "root",
-        O::Version => "version",
-        O::Tags => "tags",
-        O::Ps => "ps",
-        O::Show => "show",
-        O::Chat => "chat",
-        O::Generate => "generate",
-        O::Embed => "embed",
-        O::Embeddings => "embeddings",
-        O::ChatCompletions => "chat_completions",
-        O::Completions => "completions",
-        O::V1Embeddings => "v1_embeddings",
-        O::Responses => "responses",
-        O::Messages => "messages",
-        O::CountTokens => "count_tokens",
-        O::Models => "models",
-        O::Model => "model",
-        O::Pull => "pull",
-        O::Push => "push",
-        O::Create => "create",
-        O::Copy => "copy",
-        O::Delete => "delete",
-        O::Unload => "unload",
-        O::Blob => "blob",
-        O::Download => "download",
-        O::Upload => "upload",
     }
 }

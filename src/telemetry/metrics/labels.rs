@@ -1,4 +1,4 @@
-//! Keeping the number of series bounded as time goes by: models come and go, and so do nodes that DNS brings.
+//! The words in labels, and how few they stay as time goes by: models come and go, and so do nodes that DNS brings.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{PoisonError, RwLock};
@@ -45,6 +45,39 @@ pub(super) fn forget<B: MetricVecBuilder>(series: &MetricVec<B>, is_gone: &dyn F
                 let _ = series.remove(&labels);
             }
         }
+    }
+}
+
+/// The `call` label: the path of the call without mount and index.
+pub fn operation_label(operation: crate::dialect::Operation) -> &'static str {
+    use crate::dialect::Operation as O;
+    match operation {
+        O::Root => "root",
+        O::Version => "version",
+        O::Tags => "tags",
+        O::Ps => "ps",
+        O::Show => "show",
+        O::Chat => "chat",
+        O::Generate => "generate",
+        O::Embed => "embed",
+        O::Embeddings => "embeddings",
+        O::ChatCompletions => "chat_completions",
+        O::Completions => "completions",
+        O::V1Embeddings => "v1_embeddings",
+        O::Responses => "responses",
+        O::Messages => "messages",
+        O::CountTokens => "count_tokens",
+        O::Models => "models",
+        O::Model => "model",
+        O::Pull => "pull",
+        O::Push => "push",
+        O::Create => "create",
+        O::Copy => "copy",
+        O::Delete => "delete",
+        O::Unload => "unload",
+        O::Blob => "blob",
+        O::Download => "download",
+        O::Upload => "upload",
     }
 }
 
