@@ -93,14 +93,14 @@ fn routes() -> Result<()> {
         tried: &[],
         fallback: Fallback::None,
     };
-    for nodes in [3, 50, 500] {
-        let fleet = fleet(nodes, 3)?;
+    for (nodes, models) in [(3, 3), (50, 3), (200, 200), (500, 3)] {
+        let fleet = fleet(nodes, models)?;
         let view = fleet.view();
         let now = Instant::now();
         route(&ask, &view, Balancer::Adaptive, 0, now).map_err(|none| format!("{none:?}"))?;
         let mut seed = 0;
         print(
-            &format!("routing::route, {nodes} nodes with the model"),
+            &format!("routing::route, {nodes} nodes with {models} models each"),
             || {
                 seed += 1;
                 drop(black_box(route(

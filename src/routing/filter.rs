@@ -34,7 +34,25 @@ pub(super) fn holders<'a>(
     now: Instant,
 ) -> Result<Vec<Candidate<'a, &'a Holder>>, NoHolder> {
     asked_node(ask.node_index, view)?;
-    let holding = holding(ask, view);
+    // The common case in one pass; why there is nobody is found out only when there is nobody.
+    if ask.tried.is_empty() && !fit::is_choosy(ask) {
+        let is_ready = |node: &Node| node.is_open() && can_serve(node, ask.operation, ask.needs);
+        let mut ready = Vec::with_capacity(view.nodes.len());
+        ready.extend(holding(ask, view, is_ready));
+        if !ready.is_empty() {
+            return Ok(ready);
+        }
+    }
+    judged_holders(ask, view, now)
+}
+
+/// As [`holders`], step by step, so that it can be said at which nobody was left.
+fn judged_holders<'a>(
+    ask: &Ask<'_>,
+    view: &'a Snapshot,
+    now: Instant,
+) -> Result<Vec<Candidate<'a, &'a Holder>>, NoHolder> {
+    let holding: Vec<_> = holding(ask, view, |_| true).collect();
     if holding.is_empty() {
         return Err(NoHolder {
             lack: Some(Lack::Unknown),
@@ -55,19 +73,24 @@ pub(super) fn holders<'a>(
     healthy(able, &ask.wanted, &holding, now).map_err(|fault| NoHolder { lack, fault })
 }
 
-/// What the nodes that the address allows have of what is asked for.
-fn holding<'a>(ask: &Ask<'_>, view: &'a Snapshot) -> Vec<Candidate<'a, &'a Holder>> {
-    let mut holding: Vec<Candidate<'a, &'a Holder>> = Vec::new();
-    for (rank, model) in ask.wanted.models().iter().enumerate() {
-        let holders = view.holders(model).unwrap_or_default();
-        let meant = |holder: &&Holder| ask.node_index.is_none_or(|index| holder.at == index);
-        let allowed = holders.iter().filter(meant).map(|holder| {
-            let misfit = fit::misfit(ask, &holder.traits);
-            Candidate::holding(view.node_of(holder), holder, misfit, rank)
-        });
-        holding.extend(allowed.filter(|it| it.node.is_on(ask.mount)));
-    }
-    holding
+/// What the nodes that the address allows have of what is asked for, as far as they are `wanted`.
+fn holding<'a, W: Fn(&Node) -> bool + Copy>(
+    ask: &Ask<'_>,
+    view: &'a Snapshot,
+    wanted: W,
+) -> impl Iterator<Item = Candidate<'a, &'a Holder>> {
+    let models = ask.wanted.models().iter().enumerate();
+    models.flat_map(move |(rank, model)| {
+        let holders = view.holders(model).unwrap_or_default().iter();
+        holders.filter_map(move |holder| {
+            let node = view.node_of(holder);
+            let is_meant = ask.node_index.is_none_or(|index| holder.at == index);
+            (is_meant && node.is_on(ask.mount) && wanted(node)).then(|| {
+                let misfit = fit::misfit(ask, &holder.traits);
+                Candidate::holding(node, holder, misfit, rank)
+            })
+        })
+    })
 }
 
 /// The nodes that may serve a request that names no model; never empty.

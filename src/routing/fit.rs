@@ -30,6 +30,13 @@ pub(super) fn misfit(ask: &Ask<'_>, traits: &Traits) -> Misfit {
     u8::from(is_unsure) * UNSURE + u8::from(is_too_short) * TOO_SHORT
 }
 
+/// Whether a request needs anything that a model may be unable to do.
+pub(super) fn is_choosy(ask: &Ask<'_>) -> bool {
+    let needs = ask.needs;
+    let of_model = needs.images || needs.tools || needs.thinking;
+    of_model || makes_vectors(ask.operation) || ask.wanted.is_alias()
+}
+
 /// Leaves those who can do what the request needs. A model that cannot see would answer as if there were no image, so nobody is left
 /// when all say that they cannot. What else a model lacks only sends the request to another that has it: it is the node that
 /// knows best, and Ollama up to 0.24 makes vectors with any model.

@@ -19,22 +19,44 @@ pub(super) struct Candidate<'a, H> {
     warm: bool,
     /// How badly what it has suits the request, and where it stands among the models of an alias: the least is the best.
     preference: (Misfit, usize),
-    /// Requests in flight for the model there, and how many there may be, where that is limited.
-    seats: Option<(u32, Limit)>,
     in_flight: u32,
     last_picked: u64,
+    priority: u32,
+    weight: u32,
+    /// Whether a lease would be granted.
+    is_free: bool,
+    /// Whether it should take more: as `is_free`, with soft limits of `auto` nodes and of models.
+    has_room: bool,
 }
 
 impl<'a, H> Candidate<'a, H> {
     pub(super) fn new(node: &'a Node, holder: H, warm: bool) -> Candidate<'a, H> {
+        Candidate::seated(node, holder, warm, (0, 0), None)
+    }
+
+    fn seated(
+        node: &'a Node,
+        holder: H,
+        warm: bool,
+        preference: (Misfit, usize),
+        seats: Option<(u32, Limit)>,
+    ) -> Candidate<'a, H> {
+        let (in_flight, slots) = (node.in_flight(), node.slots());
+        let is_kept = |(taken, limit): (u32, Limit)| !limit.hard || taken < limit.requests;
+        let has_seat = |(taken, limit): (u32, Limit)| taken < limit.requests;
+        let of_type = node.config.profile.characteristics.max_concurrent;
+        let assumed = of_type.map_or(SLOTS_ASSUMED, |limit| limit.requests);
         Candidate {
             node,
             holder,
             warm,
-            preference: (0, 0),
-            seats: None,
-            in_flight: node.in_flight(),
+            preference,
+            in_flight,
             last_picked: node.last_picked(),
+            priority: node.config.priority,
+            weight: node.config.weight.max(1),
+            is_free: slots.is_none_or(|slots| in_flight < slots) && seats.is_none_or(is_kept),
+            has_room: in_flight < slots.unwrap_or(assumed) && seats.is_none_or(has_seat),
         }
     }
 
@@ -43,29 +65,12 @@ impl<'a, H> Candidate<'a, H> {
         self.preference.1
     }
 
-    /// Whether a lease would be granted.
-    fn is_free(&self) -> bool {
-        let is_kept = |(taken, limit): (u32, Limit)| !limit.hard || taken < limit.requests;
-        self.node.slots().is_none_or(|slots| self.in_flight < slots)
-            && self.seats.is_none_or(is_kept)
-    }
-
-    /// Whether it should take more: like [`Self::is_free`], with soft limits of `auto` nodes and of models.
-    fn has_room(&self) -> bool {
-        let of_type = self.node.config.profile.characteristics.max_concurrent;
-        let assumed = of_type.map_or(SLOTS_ASSUMED, |limit| limit.requests);
-        self.in_flight < self.node.slots().unwrap_or(assumed)
-            && self
-                .seats
-                .is_none_or(|(taken, limit)| taken < limit.requests)
-    }
-
     fn priority(&self) -> u32 {
-        self.node.config.priority
+        self.priority
     }
 
     fn weight(&self) -> u64 {
-        u64::from(self.node.config.weight.max(1))
+        u64::from(self.weight)
     }
 
     /// Compares `(in_flight + more) / weight`, exactly.
@@ -85,11 +90,8 @@ impl<'a> Candidate<'a, &'a Holder> {
         rank: usize,
     ) -> Candidate<'a, &'a Holder> {
         let traits = &holder.traits;
-        Candidate {
-            preference: (misfit, rank),
-            seats: traits.limit.map(|limit| (traits.in_flight(), limit)),
-            ..Candidate::new(node, holder, holder.warm)
-        }
+        let seats = traits.limit.map(|limit| (traits.in_flight(), limit));
+        Candidate::seated(node, holder, holder.warm, (misfit, rank), seats)
     }
 }
 
@@ -99,7 +101,7 @@ pub(super) fn pick<'c, 'a, H>(
     balancer: Balancer,
     seed: u64,
 ) -> Option<(&'c Candidate<'a, H>, Reason)> {
-    let mut free: Vec<_> = candidates.iter().filter(|it| it.is_free()).collect();
+    let mut free: Vec<_> = candidates.iter().filter(|it| it.is_free).collect();
     keep_preferred(&mut free);
     let (chosen, reason) = match balancer {
         Balancer::Adaptive => adaptive(&free, seed)?,
@@ -120,7 +122,7 @@ pub(super) fn pick<'c, 'a, H>(
 /// their nodes has room. When nobody has, what is free is free: as with tiers, room is an assumption that may not cost a slot. Then
 /// each node is left with the best of what it has.
 fn keep_preferred<H>(free: &mut Vec<&Candidate<'_, H>>) {
-    let roomy = free.iter().filter(|it| it.has_room());
+    let roomy = free.iter().filter(|it| it.has_room);
     if let Some(best) = roomy.map(|it| it.preference).min() {
         free.retain(|it| it.preference == best);
     } else if free.iter().any(|it| it.rank() != 0) {
@@ -130,19 +132,17 @@ fn keep_preferred<H>(free: &mut Vec<&Candidate<'_, H>>) {
 }
 
 /// The highest tier with room; in it warm before cold, then the smallest share of its weight. When nobody has room, `auto`
-/// nodes take more than we assume: the assumption is ours, a written number of slots is the operator's.
+/// nodes take more than we assume, whatever their tier: the assumption is ours, a written number of slots is the operator's.
 fn adaptive<'c, 'a, H>(
     free: &[&'c Candidate<'a, H>],
     seed: u64,
 ) -> Option<(&'c Candidate<'a, H>, Reason)> {
-    let roomy: Vec<_> = free.iter().copied().filter(|it| it.has_room()).collect();
-    let preferred = if roomy.is_empty() {
-        free.to_vec()
-    } else {
-        highest_tier(&roomy)
-    };
-    let chosen = least(&preferred, seed, |a, b| {
-        b.warm.cmp(&a.warm).then_with(|| a.cmp_share(b, 1))
+    let tier = |it: &Candidate<'a, H>| it.has_room.then(|| it.priority());
+    let chosen = least(free, seed, |a, b| {
+        let by_tier = tier(b).cmp(&tier(a));
+        by_tier
+            .then(b.warm.cmp(&a.warm))
+            .then_with(|| a.cmp_share(b, 1))
     })?;
     let reason = if chosen.warm {
         Reason::Warm
@@ -168,9 +168,9 @@ fn least<'c, 'a, H>(
         order(a, b).then(a.last_picked.cmp(&b.last_picked))
     };
     let best = free.iter().min_by(order)?;
-    let equals: Vec<_> = free.iter().filter(|it| order(it, &best).is_eq()).collect();
-    let place = scatter(seed) % equals.len() as u64;
-    equals.get(place as usize).map(|it| **it)
+    let mut equals = free.iter().filter(|it| order(it, &best).is_eq());
+    let place = scatter(seed) % equals.clone().count().max(1) as u64;
+    equals.nth(place as usize).copied()
 }
 
 /// Any, each as likely as its weight.
