@@ -74,10 +74,7 @@ async fn an_image_for_a_model_that_sees_nothing_is_refused_in_the_clients_dialec
 
 #[tokio::test]
 async fn vectors_come_from_embedders_where_there_are_any_and_are_never_refused() {
-    let nodes = vec![
-        node().loaded("llama3"),
-        node().embedder("nomic-embed-text"),
-    ];
+    let nodes = vec![node().loaded("llama3"), node().embedder("nomic-embed-text")];
     let herd = herd(
         nodes,
         "model_aliases: { any: [llama3, nomic-embed-text], back: [nomic-embed-text, llama3] }",
@@ -90,11 +87,17 @@ async fn vectors_come_from_embedders_where_there_are_any_and_are_never_refused()
     ] {
         assert_eq!(served_by(&herd, path, body).await.0, "gpu-1", "{path}");
     }
-    assert_eq!(served_by(&herd, "/api/chat", &chat("back")).await.0, "gpu-0");
+    assert_eq!(
+        served_by(&herd, "/api/chat", &chat("back")).await.0,
+        "gpu-0"
+    );
     // Old versions make vectors with any model, so what this node makes of it is its own business.
     herd.post("/api/embed", r#"{"model":"llama3","input":"x"}"#)
         .await;
-    assert_eq!(herd.served(0).last().expect("it was asked").path, "/api/embed");
+    assert_eq!(
+        herd.served(0).last().expect("it was asked").path,
+        "/api/embed"
+    );
 }
 
 #[tokio::test]
@@ -161,7 +164,11 @@ async fn a_limit_for_models_of_a_size_holds_for_each_model_by_itself() {
         assert_eq!(other.head().await.expect("a head").0, 200, "{model}");
         others.push(other);
     }
-    assert_eq!(herd.served(0).len(), 4, "the second `big` is not among them");
+    assert_eq!(
+        herd.served(0).len(),
+        4,
+        "the second `big` is not among them"
+    );
     herd.nodes[0].resume();
     assert!(first.rest().await.1);
     second.reply().await.is(200);
@@ -172,7 +179,11 @@ async fn a_limit_for_models_of_a_size_holds_for_each_model_by_itself() {
 
 /// Where two requests at once for a model of 70 billion parameters go when two nodes have it, the first of a higher tier.
 async fn two_at_once(keys: &str) -> [usize; 2] {
-    let large = || node().details("large", "llama", "70.6B", "F16").loaded("large");
+    let large = || {
+        node()
+            .details("large", "llama", "70.6B", "F16")
+            .loaded("large")
+    };
     let first = format!("priority: 90\n{keys}");
     let herd = herd_of(vec![(large(), &first), (large(), "priority: 10")], "").await;
     herd.nodes.iter().for_each(|node| node.pause_after(1));
