@@ -277,7 +277,7 @@ async fn timeouts() {
     let config = load(&text);
     assert_eq!(config.proxy.connection_timeout.as_secs(), 30);
     assert_eq!(config.nodes[0].check_timeout.as_secs(), 5);
-    for (text, is_whole) in [(with(&text, "600s", "300ms"), false), (text, true)] {
+    for (text, is_whole) in [(with(&text, "600s", "1s"), false), (text, true)] {
         let herd = on_nodes(&text, None, vec![("http://localhost:11434", llama())]).await;
         herd.nodes[0].pause_after(1);
         let mut stream = herd.begin("/api/chat", STREAM).await;
