@@ -19,6 +19,9 @@ pub(super) type Misfit = u8;
 const UNSURE: Misfit = 2;
 const TOO_SHORT: Misfit = 1;
 
+/// Which of a model's abilities is looked at.
+type Of = fn(&Traits) -> Ability;
+
 /// How badly what has these traits suits a request. Only images and vectors prefer what is known to do them to what may: nearly every
 /// model takes tools, and preferring nodes that say so would leave those that say nothing idle.
 pub(super) fn misfit(ask: &Ask<'_>, traits: &Traits) -> Misfit {
@@ -51,8 +54,7 @@ pub(super) fn retain_able(
     if !ask.operation.runs_model() {
         return Ok(());
     }
-    let denies =
-        |it: &Candidate<'_, &Holder>, of: fn(&Traits) -> Ability| of(&it.holder.traits).is_denied();
+    let denies = |it: &Candidate<'_, &Holder>, of: Of| of(&it.holder.traits).is_denied();
     if ask.needs.images {
         able.retain(|it| !denies(it, |traits| traits.abilities.vision));
         if able.is_empty() {
@@ -60,7 +62,7 @@ pub(super) fn retain_able(
         }
     }
     let is_vectors = makes_vectors(ask.operation);
-    let wants: [(bool, fn(&Traits) -> Ability); 4] = [
+    let wants: [(bool, Of); 4] = [
         (is_vectors, |traits| traits.abilities.embedding),
         // The holders of one model agree in this; the targets of an alias may not.
         (!is_vectors && ask.wanted.is_alias(), |traits| {

@@ -53,12 +53,9 @@ fn decide(herd: &Herd, question: &str) -> String {
     let (mut aliases, mut fallback) = (Vec::new(), Fallback::None);
     for word in words {
         match word.split_once('=') {
-            None if word == "streamed" => needs.stream = true,
-            None if word == "images" => needs.images = true,
-            None if word == "tools" => needs.tools = true,
-            None if word == "thinking" => needs.thinking = true,
-            Some(("tokens", number)) => needs.prompt_tokens = number.parse().unwrap(),
+            None if need(&mut needs, word) => (),
             None => asked = operation(word).unwrap(),
+            Some(("tokens", number)) => needs.prompt_tokens = number.parse().unwrap(),
             Some(("on", "openai")) => mount = Mount::OpenAi,
             Some(("on", "vllm")) => mount = Mount::Profile("vllm".into()),
             Some(("on", _)) => mount = Mount::Profile("ollama".into()),
@@ -106,6 +103,19 @@ fn decide(herd: &Herd, question: &str) -> String {
         })
     };
     written(&view, decision)
+}
+
+/// Whether the word is a need, which is then noted.
+fn need(needs: &mut Needs, word: &str) -> bool {
+    let noted = match word {
+        "streamed" => &mut needs.stream,
+        "images" => &mut needs.images,
+        "tools" => &mut needs.tools,
+        "thinking" => &mut needs.thinking,
+        _ => return false,
+    };
+    *noted = true;
+    true
 }
 
 /// A decision with the name that the node is asked for where it is another than the asked one.
