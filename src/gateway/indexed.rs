@@ -11,6 +11,7 @@ use crate::routing::{self, HeadAsk, HeadRoute, NoRoute, OllaWords};
 use crate::telemetry::record::{EndBy, Phase};
 
 use super::client::{Client, broken, insert};
+use super::failure::symptom;
 use super::fetch::{FetchLimits, Fetched};
 use super::head;
 use super::proxy::Context;
@@ -87,21 +88,25 @@ impl Gateway {
     ) -> Result<Fetched, Fault> {
         match fetched {
             Ok(fetched) if fetched.status == 401 => {
-                let message = format!(
-                    "node `{name}` does not accept our key; correct its `auth` in the configuration"
-                );
-                self.observe(node, Observation::Traffic(Err(message.clone())));
-                Err(Fault::new(Kind::NodeFailed, message))
+                let deed = "does not accept our key; correct its `auth` in the configuration";
+                self.observe(node, Observation::Traffic(Err(symptom(deed))));
+                Err(Fault::new(
+                    Kind::NodeFailed,
+                    format!("node `{name}` {deed}"),
+                ))
             }
             Ok(fetched) => {
                 self.observe(node, Observation::Traffic(Ok(())));
                 Ok(fetched)
             }
             Err(why) => {
-                let message = format!("node `{name}` failed: {why}");
+                let deed = format!("failed: {why}");
                 self.count_failure(name, "connect");
-                self.observe(node, Observation::Traffic(Err(message.clone())));
-                Err(Fault::new(Kind::NodeFailed, message))
+                self.observe(node, Observation::Traffic(Err(symptom(&deed))));
+                Err(Fault::new(
+                    Kind::NodeFailed,
+                    format!("node `{name}` {deed}"),
+                ))
             }
         }
     }

@@ -34,6 +34,8 @@ mod refresh;
 
 mod fairness;
 
+mod secrecy;
+
 mod catalogue;
 mod death;
 
