@@ -22,9 +22,13 @@ async fn a_call_goes_where_its_type_keeps_it() {
     let own = "type: lemonade\nhealth_check_url: /v1/models\nmodel_url: /v1/models";
     let herd = herd_of(vec![(llama().kind(Kind::OpenAi), own)], "").await;
     herd.post("/v1/chat/completions?x=1", WHOLE).await;
-    herd.post("/lemonade/v1/chat/completions", WHOLE).await;
-    let expected = ["/api/v1/chat/completions?x=1", "/api/v1/chat/completions"];
-    assert_eq!(paths_asked(&herd).await, expected);
+    for path in ["/v1", "/api/v1"].map(|base| format!("{base}/chat/completions")) {
+        herd.post(&format!("/lemonade{path}"), WHOLE).await;
+        herd.post(&format!("/olla/lemonade{path}"), WHOLE).await;
+    }
+    let asked = paths_asked(&herd).await;
+    assert_eq!(asked[0], "/api/v1/chat/completions?x=1");
+    assert_eq!(asked[1..], ["/api/v1/chat/completions"; 4]);
 }
 
 #[tokio::test]
