@@ -69,8 +69,8 @@ impl Gateway {
             tried: &[],
         };
         let balancer = ctx.config.proxy.balancer;
-        let route =
-            routing::route_head(&ask, &self.fleet.view(), balancer, self.next_seed(), now());
+        let turn = self.turns.next(&(ask.operation, ask.mount, ask.node_index));
+        let route = routing::route_head(&ask, &self.fleet.view(), balancer, turn, now());
         let route = route.map_err(|none| match none {
             NoRoute::Refused(fault) => fault,
             NoRoute::Full => busy(),

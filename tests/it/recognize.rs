@@ -132,7 +132,7 @@ fn with_profile(file: &str) -> config::Config {
         cores: 1,
         terminal: false,
     })
-    .unwrap()
+    .expect("a configuration")
 }
 
 #[test]
