@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::config::{Connection, NodeAuth, NodeTls, NodeUrl};
+use crate::config::{Connection, NodeAuth, NodeTls, NodeUrl, Unsaid};
 use crate::dialect::Operation::{self, *};
 use crate::glob::Filter;
 use crate::profile::{Api, Listing, MessagesApi, Profile};
@@ -105,6 +105,7 @@ pub(crate) fn node(name: &str, profile: &Arc<Profile>) -> NodeConfig {
             base_path: String::new(),
         },
         type_is_found: false,
+        unsaid: Unsaid::default(),
         profile: profile.clone(),
         priority: 100,
         weight: 1,

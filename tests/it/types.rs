@@ -2,7 +2,7 @@
 
 use arriero::demo::{self, Fault, Kind};
 
-use crate::support::herd::herd_of;
+use crate::support::herd::{herd_of, starting};
 use crate::support::{Herd, herd};
 
 const WHOLE: &str =
@@ -134,4 +134,31 @@ async fn another_server_behind_the_address_is_found_out_when_it_answers() {
     herd.settled().await;
     herd.post("/v1/chat/completions", WHOLE).await.is(200);
     herd.post("/api/chat", WHOLE).await.is(501);
+}
+
+#[tokio::test]
+async fn a_found_type_brings_its_priority_and_one_that_does_not_suit_stays_unused() {
+    let yaml = "characteristics: { default_priority: 7, auth: { types: [api_key] } }";
+    let quick = "type: auto\ncheck_interval: 50ms\ncheck_timeout: 50ms";
+    let bearer = format!("{quick}\nauth: {{ type: bearer, token: t }}");
+    let own = format!("{quick}\npriority: 100");
+    let nodes = vec![
+        (llama(), quick),
+        (llama(), own.as_str()),
+        (llama(), bearer.as_str()),
+    ];
+    let herd = starting(nodes, yaml, |_, _| ()).await;
+    herd.eventually("the types", |view| types(view)[..2] == ["ollama", "ollama"])
+        .await;
+    let view = herd.gateway.gateway.fleet().view();
+    let priorities = view.nodes.iter().map(|node| node.config.priority);
+    assert_eq!(priorities.collect::<Vec<_>>(), [7, 100, 100]);
+    // It is asked again, so the first round of questions has ended.
+    let asked = |node: &demo::Node| {
+        let seen = node.seen();
+        let again = seen.iter().filter(|seen| seen.path == "/api/tags");
+        again.count() > 1
+    };
+    herd.nodes[2].until(asked).await;
+    assert_eq!(types(&herd.gateway.gateway.fleet().view())[2], "auto");
 }
