@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arriero::config::profiles::builtin;
 use arriero::config::{
-    Balancer, Connection, Fallback, HealthConfig, NodeAuth, NodeConfig, NodeTls, NodeUrl,
+    Balancer, Connection, Fallback, HealthConfig, NodeAuth, NodeConfig, NodeTls, NodeUrl, Unsaid,
 };
 use arriero::dialect::facts::facts;
 use arriero::dialect::meter::Meter;
@@ -212,6 +212,7 @@ fn node(place: usize) -> Result<NodeConfig> {
         },
         profile: profile.clone(),
         type_is_found: false,
+        unsaid: Unsaid::default(),
         priority: 100,
         weight: 1,
         slots: None,

@@ -2,20 +2,15 @@
 
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::config::NodeAuth;
 use crate::fleet::{Health, Node};
 use crate::telemetry::stats::NodeFigures;
 
 use super::human::{self, Now};
 
-/// Longest reason shown, characters: a node may have written it.
+/// Longest reason shown, characters: a path or a name in it may be of any length.
 const ISSUE_CHARS_MAX: usize = 300;
-/// Shorter secrets are not looked for: they would hide half of every text.
-const SECRET_BYTES_MIN: usize = 4;
 
 /// A node, what became of its requests, and when this is told.
 pub(super) struct Endpoint<'a> {
@@ -142,27 +137,7 @@ fn issues(node: &Node) -> Option<String> {
     let Health::Down { why, .. } = &node.health else {
         return None;
     };
-    let hidden = without_secrets(why, node);
-    Some(hidden.chars().take(ISSUE_CHARS_MAX).collect())
-}
-
-/// A node that repeats in an error what we showed it must not get it onto a page.
-fn without_secrets(text: &str, node: &Node) -> String {
-    let headers = node.config.headers.iter();
-    let mut secrets: Vec<String> = headers.map(|(_, value)| value.reveal().clone()).collect();
-    match &node.config.auth {
-        NodeAuth::None => (),
-        NodeAuth::Bearer(token) => secrets.push(token.reveal().clone()),
-        NodeAuth::ApiKey { key, .. } => secrets.push(key.reveal().clone()),
-        NodeAuth::Basic { username, password } => {
-            let both = format!("{username}:{}", password.reveal());
-            secrets.push(STANDARD.encode(both)); // as it stands on the wire
-            secrets.push(password.reveal().clone());
-        }
-    }
-    secrets.retain(|secret| SECRET_BYTES_MIN <= secret.len());
-    let hide = |text: String, secret: &String| text.replace(secret.as_str(), "***");
-    secrets.iter().fold(text.to_owned(), hide)
+    Some(why.chars().take(ISSUE_CHARS_MAX).collect())
 }
 
 /// A short name for a node that stays the same as long as its address does: FNV-1a of its URL, to the base of 36.

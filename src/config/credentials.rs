@@ -10,6 +10,8 @@ use super::text::{Wrong, word};
 use super::{ClientCertificate, NodeAuth, NodeTls, Secret};
 
 const HEADERS_MAX: usize = 64;
+/// Carries a key where neither the endpoint nor its type names another.
+pub(super) const KEY_HEADER: &str = "X-Api-Key";
 
 /// Headers that belong to the connection or to us.
 const OWN_HEADERS: &[&str] = &[
@@ -126,7 +128,7 @@ pub(super) fn auth(mut s: Section, default_header: Option<&str>) -> NodeAuth {
         refuse_stray(&s, set.place, "header");
     }
     let header = header.map_or_else(
-        || default_header.unwrap_or("X-Api-Key").to_owned(),
+        || default_header.unwrap_or(KEY_HEADER).to_owned(),
         |set| s.judge(&set, String::new(), header_name),
     );
     s.close();

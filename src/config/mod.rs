@@ -39,6 +39,7 @@ pub use management::{DefaultTarget, Management};
 pub use problem::ConfigError;
 pub use registry::{Alias, Fallback, Registry, Strategy};
 pub use schema::schema;
+pub use seat::Unsaid;
 
 use crate::glob::Filter;
 use crate::profile::{Profile, Profiles};
@@ -205,6 +206,8 @@ pub struct NodeConfig {
     pub url: NodeUrl,
     /// Whether its type is found out by asking it (`type: auto`).
     pub type_is_found: bool,
+    /// What is for that type to say; nothing where the type is written.
+    pub unsaid: Unsaid,
     /// What its `type:` says about it; the type that serves nothing until it is found out.
     pub profile: Arc<Profile>,
     /// Higher is preferred.

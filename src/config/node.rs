@@ -8,7 +8,7 @@ use super::discovery::Kind;
 use super::problem::{Place, Problem};
 use super::raw::{Tree, Value};
 use super::schema::Form;
-use super::seat::{Seat, hard_limit, priority_of, seat};
+use super::seat::{Seat, Unsaid, hard_limit, misfit, priority_of, seat};
 use super::section::Section;
 use super::text::{Wrong, number};
 use super::{Connection, NodeAuth, NodeConfig, NodeUrl, offer, url};
@@ -202,7 +202,11 @@ pub(super) fn template(
     let slots = s.parse("slots", None, slots);
     // An absent item is read for its keys only and asks for nothing.
     let is_absent = url.host.is_empty();
-    let auth = credentials(s, &written, is_absent);
+    let (auth, own_header) = credentials(s, &written, is_absent);
+    let unsaid = Unsaid {
+        priority: written.is_auto() && !s.is_written("priority"),
+        key_header: written.is_auto() && !own_header,
+    };
     let Seat {
         profile,
         url,
@@ -224,6 +228,7 @@ pub(super) fn template(
         health_path: below(health_path, &profile.api().health_path),
         model_path: below(model_path, &profile.api().model_path),
         type_is_found: profile.is_auto(),
+        unsaid,
         profile,
         headers: headers(s),
         auth,
@@ -252,28 +257,23 @@ impl Connection {
     }
 }
 
-/// An endpoint's `auth`, judged by what its type says of credentials.
-fn credentials(s: &mut Section, profile: &Profile, is_absent: bool) -> NodeAuth {
-    let rules = &profile.characteristics;
+/// An endpoint's `auth`, judged by what its type says of credentials, and whether it names a header of its own.
+fn credentials(s: &mut Section, profile: &Profile, is_absent: bool) -> (NodeAuth, bool) {
     let mut written = s.section("auth");
     learn_type(&written);
     let (kind, place) = (written.text("type"), written.place_of("type"));
     let kind = kind.map_or_else(|| "none".to_owned(), |set| set.text);
-    let allowed = rules.auth_types.as_deref().unwrap_or_default();
-    let types: Vec<String> = allowed.iter().map(|word| format!("`{word}`")).collect();
-    if kind == "none" && rules.auth_required == Some(true) && !is_absent {
-        let message = format!("a node of type `{}` asks for credentials", profile.name);
-        let hint = "write them under its `auth`, or say `characteristics: { auth: { required: false } }` in its profile";
-        s.reading.report(Problem::new(s.place, message).hint(hint));
-    } else if kind != "none" && !allowed.is_empty() && !allowed.contains(&kind) {
-        let message = format!(
-            "a node of type `{}` takes no credentials of the type `{kind}`",
-            profile.name
-        );
-        let hint = format!("use {}, which its profile allows", types.join(" or "));
-        s.reading.report(Problem::new(place, message).hint(hint));
+    if let Some(misfit) = misfit(profile, &kind).filter(|_| !is_absent) {
+        let place = match kind == "none" {
+            true => s.place,
+            false => place,
+        };
+        s.reading
+            .report(Problem::new(place, misfit.message).hint(misfit.hint));
     }
-    auth(written, rules.auth_header.as_deref())
+    let own_header = written.is_written("header");
+    let header = profile.characteristics.auth_header.as_deref();
+    (auth(written, header), own_header)
 }
 
 fn node_type(text: &str, profiles: &Profiles) -> Result<Arc<Profile>, Wrong> {

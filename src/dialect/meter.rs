@@ -200,9 +200,9 @@ impl Meter {
             (Some(message), _) => Ending::ErrorTold(message.clone()),
             (None, true) => Ending::Complete,
             (None, false) if close != Close::Framed => {
-                Ending::Died("the node broke the answer off".to_owned())
+                Ending::Died("the node broke the answer off")
             }
-            (None, false) if seen.died => Ending::Died("the node's runner stopped".to_owned()),
+            (None, false) if seen.died => Ending::Died("the node's runner stopped"),
             // The terminal chunk may have been the one that was too long to look at.
             (None, false) if 0 < skipped => Ending::Complete,
             (None, false) => Ending::GaveUp,

@@ -257,7 +257,7 @@ pub enum Ending {
     /// The node told an error inside the stream; the client has seen it.
     ErrorTold(String),
     /// The node's runner or the node died: no terminal chunk, and a sign of death (no clean end, or a `"model":""` event).
-    Died(String),
+    Died(&'static str),
     /// A clean end without a terminal chunk: Ollama's repeat guard. Not a failure of the node.
     GaveUp,
 }

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 use http::Method;
 
 use self::place::{Place, place};
-use super::{Call, Dialect, Operation, Serve};
+use super::{Call, Dialect, Mount, Operation, Serve};
 use crate::error::{Fault, Kind};
 use crate::profile::Profiles;
 
@@ -134,7 +134,7 @@ pub fn recognize(method: &Method, path: &str, profiles: &Profiles) -> Result<Cal
     let (row, tail) = rest
         .as_deref()
         .filter(|rest| is_plain(rest))
-        .and_then(|rest| find(&place, rest))
+        .and_then(|rest| find(&place, rest).or_else(|| find_as_kept(&place, rest, profiles)))
         .ok_or_else(|| unknown(path))?;
     if !row
         .methods
@@ -213,6 +213,25 @@ fn find<'a>(place: &Place<'_>, rest: &'a str) -> Option<(&'static Row, &'a str)>
     let common = ROWS.iter().filter(|row| is_spoken(row, place.only));
     let mut rows = place.own.iter().chain(common);
     rows.find_map(|row| Some((row, tail_of(row, rest)?)))
+}
+
+/// On a type's mount a call may also be written as the type itself keeps it, as in `/dmr/engines/v1/chat/completions`.
+fn find_as_kept<'a>(
+    place: &Place<'_>,
+    rest: &'a str,
+    profiles: &Profiles,
+) -> Option<(&'static Row, &'a str)> {
+    let Mount::Profile(name) = &place.mount else {
+        return None;
+    };
+    let profile = profiles.find(name)?;
+    ROWS.iter().find_map(|row| {
+        let What::Serve(operation, _) = row.what else {
+            return None;
+        };
+        let mut extras = profile.extras_of(operation);
+        extras.find_map(|extra| Some((row, tail_of(row, rest.strip_prefix(extra)?)?)))
+    })
 }
 
 /// A dialect mount has its dialect's calls; Anthropic's has the model list as well, as Anthropic's own API.

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::config::{Connection, NodeAuth, NodeTls, NodeUrl};
+use crate::config::{Connection, NodeAuth, NodeTls, NodeUrl, Unsaid};
 use crate::dialect::Operation::{self, *};
 use crate::glob::Filter;
 use crate::model::ModelKey;
@@ -123,6 +123,7 @@ pub(crate) fn node(name: &str, profile: &Arc<Profile>) -> NodeConfig {
             base_path: String::new(),
         },
         type_is_found: false,
+        unsaid: Unsaid::default(),
         profile: profile.clone(),
         priority: 100,
         weight: 1,

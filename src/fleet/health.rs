@@ -29,7 +29,7 @@ pub enum Health {
         since: Instant,
         /// What it suffers from, as far as is known now.
         cause: Cause,
-        /// The failure that took it down, for people.
+        /// The failure that took it down, for the operator; it holds nothing of what a client sent or got.
         why: Arc<str>,
         /// Probes alone do not bring it back before that moment; `None` when the next good ones do.
         until: Option<Instant>,

@@ -65,7 +65,8 @@ pub struct NodeId(pub usize);
 pub enum Observation {
     /// A health probe ended; the error says why it failed.
     Probe(Result<(), String>),
-    /// A request ended; the error says what the node did wrong. A client's mistake is a success of the node.
+    /// A request ended; the error says what the node did wrong, in our words: the node's may repeat the prompt of the one client, and
+    /// others read this. A client's mistake is a success of the node.
     Traffic(Result<(), String>),
     /// A probe or a listing was answered 401 or 403; the text says so and what to correct.
     Refused(String),

@@ -146,8 +146,8 @@ impl Gateway {
             self.observe(route.node, seen);
         }
         if failed.blames_node && (is_first || failed.reason != "runner_failed") {
-            let why = failed.fault.message.clone();
-            self.observe(route.node, Observation::Traffic(Err(why)));
+            let symptom = failed.symptom.clone();
+            self.observe(route.node, Observation::Traffic(Err(symptom)));
         }
     }
 

@@ -13,7 +13,10 @@ use super::retry_after::retry_after;
 
 /// A failed attempt.
 pub(super) struct Failed {
+    /// For the client whose request it was, and for that request's own line in the log.
     pub(super) fault: Fault,
+    /// The same for everybody else, never in the node's words: those may repeat what this client sent.
+    pub(super) symptom: String,
     /// Label of `retries_total` and `upstream_errors_total`.
     pub(super) reason: &'static str,
     /// The node may have begun to generate, so a retry may double the work: it costs budget.
@@ -43,9 +46,11 @@ pub(super) enum Broken {
 }
 
 impl Failed {
-    fn new(kind: Kind, message: String, reason: &'static str) -> Failed {
+    /// `deed` is what the node did, as in `node `gpu-1` answered 502`.
+    fn new(kind: Kind, name: &str, deed: &str, reason: &'static str) -> Failed {
         Failed {
-            fault: Fault::new(kind, message),
+            fault: Fault::new(kind, format!("node `{name}` {deed}")),
+            symptom: symptom(deed),
             reason,
             may_have_run: true,
             blames_node: true,
@@ -56,32 +61,26 @@ impl Failed {
 
     /// Nothing reached the node.
     pub(super) fn before_sending(name: &str, why: &str) -> Failed {
-        let message = format!("node `{name}` can't be reached: {why}");
+        let deed = format!("can't be reached: {why}");
         Failed {
             may_have_run: false,
-            ..Failed::new(Kind::NodeFailed, message, "connect")
+            ..Failed::new(Kind::NodeFailed, name, &deed, "connect")
         }
     }
 
     /// The request went out, at least in part, and no whole answer began.
     pub(super) fn after_sending(name: &str, error: &Error) -> Failed {
-        let message = format!(
-            "node `{name}` broke off before its answer: {}",
-            plain(error)
-        );
-        Failed::new(Kind::NodeFailed, message, "broke_off")
+        let deed = format!("broke off before its answer: {}", plain(error));
+        Failed::new(Kind::NodeFailed, name, &deed, "broke_off")
     }
 
     /// The deadline for the first byte passed; `key` is the configuration's name for it.
     pub(super) fn silent(name: &str, limit: Duration, key: &str) -> Failed {
-        let message = format!(
-            "node `{name}` sent no byte within {} s ({key})",
-            limit.as_secs_f32()
-        );
+        let deed = format!("sent no byte within {} s ({key})", limit.as_secs_f32());
         Failed {
             // It may be busy with what others asked; whether it lives, the probes find out.
             blames_node: false,
-            ..Failed::new(Kind::NodeSilent, message, "silent")
+            ..Failed::new(Kind::NodeSilent, name, &deed, "silent")
         }
     }
 
@@ -92,11 +91,18 @@ impl Failed {
         blames_node: bool,
         declined: Declined,
     ) -> Failed {
-        let message = match declined.status {
-            401 => format!(
-                "node `{name}` does not accept our key; correct its `auth` in the configuration"
-            ),
-            _ => format!("node `{name}` answered {}", declined.gist()),
+        let deed = match (declined.status, reason) {
+            (401, _) => "does not accept our key; correct its `auth` in the configuration".into(),
+            (status, "runner_failed") => format!("answered {status}: its runner failed"),
+            (status, _) => format!("answered {status}"),
+        };
+        let failed = Failed::new(Kind::NodeFailed, name, &deed, reason);
+        let fault = match declined.status {
+            401 => failed.fault,
+            _ => {
+                let message = format!("node `{name}` answered {}", declined.gist());
+                Fault::new(Kind::NodeFailed, message)
+            }
         };
         let presentable = declined.is_presentable();
         let retry_after = match declined.status {
@@ -108,7 +114,8 @@ impl Failed {
             blames_node,
             retry_after,
             declined: presentable.then(|| Box::new(declined)),
-            ..Failed::new(Kind::NodeFailed, message, reason)
+            fault,
+            ..failed
         }
     }
 }
@@ -117,6 +124,7 @@ impl Failed {
 impl From<Fault> for Failed {
     fn from(fault: Fault) -> Failed {
         Failed {
+            symptom: fault.message.clone(),
             fault,
             reason: "internal",
             may_have_run: false,
@@ -135,12 +143,17 @@ impl Declined {
         self.whole && is_json && (200..=599).contains(&self.status) && self.status != 401
     }
 
-    /// The start of what the node said, for the log.
+    /// The start of what the node said, for the client and its own line in the log.
     pub(super) fn gist(&self) -> String {
         let start = &self.body[..self.body.len().min(200)];
         let text = String::from_utf8_lossy(start);
         format!("{} {}", self.status, text.trim())
     }
+}
+
+/// What is wrong with a node that did this, for all who ask why it is down.
+pub(super) fn symptom(deed: &str) -> String {
+    format!("it {deed}")
 }
 
 /// An error of Pingora's in a few words, without addresses and source positions.

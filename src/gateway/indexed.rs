@@ -11,6 +11,7 @@ use crate::routing::{self, HeadAsk, HeadRoute, NoRoute, OllaWords};
 use crate::telemetry::record::{EndBy, Phase};
 
 use super::client::{Client, broken, insert};
+use super::failure::symptom;
 use super::fetch::{FetchLimits, Fetched};
 use super::head;
 use super::proxy::Context;
@@ -69,8 +70,8 @@ impl Gateway {
             tried: &[],
         };
         let balancer = ctx.config.proxy.balancer;
-        let route =
-            routing::route_head(&ask, &self.fleet.view(), balancer, self.next_seed(), now());
+        let turn = self.turns.next(&(ask.operation, ask.mount, ask.node_index));
+        let route = routing::route_head(&ask, &self.fleet.view(), balancer, turn, now());
         let route = route.map_err(|none| match none {
             NoRoute::Refused(fault) => fault,
             NoRoute::Full => busy(),
@@ -88,21 +89,25 @@ impl Gateway {
     ) -> Result<Fetched, Fault> {
         match fetched {
             Ok(fetched) if fetched.status == 401 => {
-                let message = format!(
-                    "node `{name}` does not accept our key; correct its `auth` in the configuration"
-                );
-                self.observe(node, Observation::Traffic(Err(message.clone())));
-                Err(Fault::new(Kind::NodeFailed, message))
+                let deed = "does not accept our key; correct its `auth` in the configuration";
+                self.observe(node, Observation::Traffic(Err(symptom(deed))));
+                Err(Fault::new(
+                    Kind::NodeFailed,
+                    format!("node `{name}` {deed}"),
+                ))
             }
             Ok(fetched) => {
                 self.observe(node, Observation::Traffic(Ok(())));
                 Ok(fetched)
             }
             Err(why) => {
-                let message = format!("node `{name}` failed: {why}");
+                let deed = format!("failed: {why}");
                 self.count_failure(name, "connect");
-                self.observe(node, Observation::Traffic(Err(message.clone())));
-                Err(Fault::new(Kind::NodeFailed, message))
+                self.observe(node, Observation::Traffic(Err(symptom(&deed))));
+                Err(Fault::new(
+                    Kind::NodeFailed,
+                    format!("node `{name}` {deed}"),
+                ))
             }
         }
     }

@@ -18,6 +18,8 @@ mod head;
 
 mod place;
 
+mod turns;
+
 mod refresh;
 
 mod outgoing;
@@ -80,6 +82,7 @@ use self::manage::Jobs;
 use self::place::Waiting;
 use self::refresh::Rounds;
 use self::reload::{Accesses, Members};
+use self::turns::Turns;
 
 /// Modules whose log lines repeat ours: the fleet tells of its nodes' health itself, in words of its own.
 pub const REPETITIVE_LOGS: &[&str] = &["pingora_load_balancing"];
@@ -112,7 +115,7 @@ pub struct Gateway {
     /// Start of the request ids of this process.
     id_prefix: u64,
     requests: AtomicU64,
-    picks: AtomicU64,
+    turns: Turns,
 }
 
 impl Gateway {
@@ -144,7 +147,7 @@ impl Gateway {
             started_ms: wall_ms(),
             id_prefix: random(),
             requests: AtomicU64::new(0),
-            picks: AtomicU64::new(random() >> 32),
+            turns: Turns::starting_at(random),
             config: ArcSwap::new(config),
         };
         reload::check_templates(&gateway.config())?;
@@ -181,11 +184,6 @@ impl Gateway {
     fn next_request_id(&self) -> String {
         let count = self.requests.fetch_add(1, Ordering::Relaxed);
         format!("{:016x}{:08x}", self.id_prefix, count as u32)
-    }
-
-    /// Chance as an argument for the pure core: a counter, so that round robin can use it as one.
-    fn next_seed(&self) -> u64 {
-        self.picks.fetch_add(1, Ordering::Relaxed)
     }
 
     fn uptime(&self) -> Duration {

@@ -161,6 +161,13 @@ impl Gateway {
         }
     }
 
+    /// Chance as an argument for the pure core, and for round robin a count of those who want the same.
+    fn turn(&self, ask: &Ask<'_>) -> u64 {
+        let wanted = (ask.wanted.models(), ask.operation);
+        let allowed = (ask.mount, ask.node_index, ask.tried);
+        self.turns.next(&(wanted, allowed))
+    }
+
     /// One look: `None` means that all candidates are full, or that others came first.
     fn try_place(
         &self,
@@ -173,7 +180,7 @@ impl Gateway {
         for _ in 0..LOOKS_MAX {
             let view = self.fleet.view();
             let route =
-                match routing::route(ask, &view, config.proxy.balancer, self.next_seed(), now()) {
+                match routing::route(ask, &view, config.proxy.balancer, self.turn(ask), now()) {
                     Ok(route) => route,
                     Err(NoRoute::Full) => return Ok(None),
                     Err(NoRoute::Refused(fault)) => return Err(fault),

@@ -1,17 +1,19 @@
 //! Bytes from a node to a client, both ends watched; a stream that does not end as it should never looks as if it did.
 
 use std::pin::pin;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
 use crate::config::Proxy;
-use crate::dialect::{Call, Close, Ending, Framing, Meter};
-use crate::error::{Fault, Kind};
+use crate::dialect::{Call, Close, Framing, Meter};
+use crate::error::Fault;
 use crate::fleet::{NodeId, Observation};
 use crate::routing::{OllaWords, Reason};
 use crate::telemetry::record::EndBy;
+
+mod cut;
+use cut::{Cut, cut};
 
 use super::Gateway;
 use super::client::{Client, insert, put_ids};
@@ -187,12 +189,11 @@ impl Gateway {
         match &cut {
             None => self.observe(node, Observation::Traffic(Ok(()))),
             Some(Cut {
-                fault,
-                blame: Some(kind),
-                ..
+                blame: Some(blame), ..
             }) => {
-                self.count_failure(name, kind);
-                self.observe(node, Observation::Traffic(Err(fault.message.clone())));
+                self.count_failure(name, blame.reason);
+                let symptom = blame.symptom.clone();
+                self.observe(node, Observation::Traffic(Err(symptom)));
             }
             Some(_) => (),
         }
@@ -242,48 +243,6 @@ async fn pump(
     }
 }
 
-/// What an end means: `None` when the answer is whole.
-fn cut(name: &str, end: &End, ending: &Ending, read_timeout: Duration) -> Option<Cut> {
-    let failed = |blame, why: String| Cut {
-        fault: Fault::new(Kind::NodeFailed, why),
-        blame,
-        told: false,
-    };
-    let broke_off = |how: &str| {
-        let why = format!("node `{name}` broke off in the middle of the answer: {how}");
-        failed(Some("mid_stream"), why)
-    };
-    Some(match (end, ending) {
-        // With the terminal chunk the answer is whole, whatever became of the connection behind it.
-        (_, Ending::Complete) => return None,
-        (End::Clean, Ending::ErrorTold(why)) => Cut {
-            told: true,
-            ..failed(
-                Some("told_error"),
-                format!("node `{name}` reported an error in its stream: {why}"),
-            )
-        },
-        (End::Clean, Ending::GaveUp) => {
-            let why = "the node ended the stream without finishing the answer (Ollama does so when a model repeats itself); \
-                       the answer is incomplete";
-            failed(None, why.to_owned())
-        }
-        (End::Clean, Ending::Died(why)) => broke_off(why),
-        (End::OutOfTime, _) => {
-            let why = "the answer took longer than proxy.response_timeout; it is incomplete";
-            failed(None, why.to_owned())
-        }
-        (End::Broken(Broken::Silent), _) => {
-            let limit = read_timeout.as_secs_f32();
-            let why = format!(
-                "node `{name}` fell silent for {limit} s in the middle of the answer (proxy.read_timeout)"
-            );
-            failed(Some("stalled"), why)
-        }
-        (End::Broken(Broken::Cut(how)), _) => broke_off(how),
-    })
-}
-
 /// Who serves a request, for the answer's head.
 pub(super) struct ServedBy<'a> {
     pub(super) access: &'a NodeAccess,
@@ -320,36 +279,4 @@ impl Relayed {
 fn announces_end(head: &pingora::http::ResponseHeader) -> bool {
     use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
     head.headers.contains_key(CONTENT_LENGTH) || head.headers.contains_key(TRANSFER_ENCODING)
-}
-
-/// An answer that ended too early.
-struct Cut {
-    fault: Fault,
-    /// Label of `upstream_errors_total`, when it speaks against the node.
-    blame: Option<&'static str>,
-    /// The client has seen the reason in the stream already.
-    told: bool,
-}
-
-impl Cut {
-    /// Tells the client in its dialect, as far as the body has room for it.
-    async fn tell(
-        self,
-        client: &mut Client<'_>,
-        call: &Call,
-        framing: Framing,
-        meter: &Meter,
-    ) -> Fault {
-        if !self.told && framing != Framing::Whole {
-            let line = call.dialect.in_band(
-                call.operation,
-                framing,
-                meter.at_frame_border(),
-                &self.fault,
-            );
-            // If the client is gone as well there is nobody left to tell.
-            let _ = client.write(line.into(), false).await;
-        }
-        self.fault
-    }
 }

@@ -49,12 +49,12 @@ impl Members {
         typed.collect()
     }
 
-    /// The node as what it was found to be, if its type is not written.
+    /// The node as what it was found to be, if its type is not written. One that does not suit what it was found to be serves nothing.
     fn typed(&self, node: NodeConfig) -> NodeConfig {
         let found = self.types.get(&type_key(&node));
         let profile = found.and_then(|name| self.config.profiles.find(name));
         match profile {
-            Some(profile) if node.type_is_found => node.of_type(profile),
+            Some(profile) if node.type_is_found => node.of_type(profile).unwrap_or(node),
             _ => node,
         }
     }
@@ -103,13 +103,20 @@ impl Gateway {
     }
 
     /// Learns what a node of `type: auto` is.
-    pub(super) fn found_type(&self, node: &NodeConfig, found: &Profile) {
+    pub(super) fn found_type(&self, node: &NodeConfig, found: &Arc<Profile>) {
         let mut members = self.lock_members();
         // Nodes that DNS brought and took away again would pile up.
         let present: HashSet<_> = members.nodes().iter().map(|node| type_key(node)).collect();
         members.types.retain(|known, _| present.contains(known));
-        members.types.insert(type_key(node), found.name.clone());
+        let before = members.types.insert(type_key(node), found.name.clone());
         drop(members);
+        if before.as_ref() == Some(&found.name) {
+            return; // it does not suit the node, as was said before
+        }
+        log::info!("node `{}` is of type {}", node.name, found.name);
+        if let Err(why) = node.of_type(found) {
+            log::error!("node `{}` stays unused: {why}", node.name);
+        }
         if let Err(fault) = self.seat_members() {
             log::error!(
                 "node `{}` can't be used as {}: {fault}",

@@ -151,7 +151,7 @@ impl Api {
 }
 
 /// What stands in front of a call's own path, if the path is that call's. `/` is at the end of too much to be looked for there.
-fn extra_of<'a>(path: &'a str, canonical: &str) -> Option<&'a str> {
+pub(super) fn extra_of<'a>(path: &'a str, canonical: &str) -> Option<&'a str> {
     match canonical {
         "/" => (path == "/").then_some(""),
         _ => path.strip_suffix(canonical),

@@ -191,6 +191,15 @@ impl Profile {
         }
     }
 
+    /// What stands in front of a call's own path wherever the type keeps it behind something: `/engines` for `/engines/v1/completions`.
+    pub fn extras_of(&self, operation: Operation) -> impl Iterator<Item = &str> {
+        let paths = self.api.paths.iter().map(String::as_str);
+        let extras = paths.chain(self.path_of(operation));
+        extras
+            .filter_map(move |path| api::extra_of(path, api::canonical(operation)))
+            .filter(|extra| !extra.is_empty())
+    }
+
     /// Splits the path of a node's URL into what stands before the type's own extra part and that part: `/x/engines` is `/x` and
     /// `/engines` for a type that keeps `/engines/v1/models`.
     pub fn split_base<'b>(&self, base_path: &'b str) -> (&'b str, &'b str) {

@@ -295,7 +295,7 @@ fn back_in(node: &Node, now: Instant) -> Duration {
     left.unwrap_or(node.config.check_interval)
 }
 
-/// Why a node cannot be asked.
+/// Why a node cannot be asked, as far as it is a client's business: what happened to it is told on the admin pages.
 fn state(node: &Node) -> String {
     let name = &node.config.name;
     let is = match node.state() {
@@ -308,10 +308,7 @@ fn state(node: &Node) -> String {
         State::ConfigError => "misconfigured",
         State::RateLimited => "rate limited",
     };
-    match &node.health {
-        Health::Down { why, .. } => format!("{name} is {is}: {why}"),
-        _ => format!("{name} is {is}"),
-    }
+    format!("{name} is {is}")
 }
 
 fn names<'a>(nodes: impl Iterator<Item = &'a Node>) -> String {

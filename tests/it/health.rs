@@ -70,7 +70,7 @@ async fn a_wrong_key_is_a_state_of_its_own_until_it_is_corrected() {
         until_state(&herd, 1, State::ConfigError).await;
         let refused = chat(&herd).await.is(503);
         assert!(
-            refused.text().contains("correct the endpoint's `auth`"),
+            refused.text().contains("gpu-1 is misconfigured"),
             "{}",
             refused.text()
         );

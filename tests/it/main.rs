@@ -38,6 +38,8 @@ mod refresh;
 
 mod fairness;
 
+mod secrecy;
+
 mod catalogue;
 mod death;
 

@@ -53,7 +53,7 @@ impl Process {
     }
 
     /// Waits for the end; the exit code and the log.
-    async fn ended(mut self) -> (Option<i32>, String) {
+    pub(crate) async fn ended(mut self) -> (Option<i32>, String) {
         let started = Instant::now();
         let code = loop {
             if let Some(status) = self.child.try_wait().expect("wait") {

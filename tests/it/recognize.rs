@@ -118,22 +118,47 @@ fn who_serves_what() {
     }
 }
 
-#[test]
-fn a_prefix_of_the_operator_is_a_mount() {
-    let file = include_str!("../golden/profile/olla-customisation.yaml");
-    let config = config::load(&config::Sources {
+/// The configuration of an operator who has this file in `profiles.dir`.
+fn with_profile(file: &str) -> config::Config {
+    config::load(&config::Sources {
         file: Some(("test.yaml", "profiles: { dir: conf/profiles }")),
         env: &|_| None,
         env_names: Vec::new(),
         read_file: &|path| match path {
-            "conf/profiles/ollama-custom.yaml" => Ok(file.as_bytes().to_vec()),
+            "conf/profiles/own.yaml" => Ok(file.as_bytes().to_vec()),
             _ => Err("no such file".to_owned()),
         },
-        list_dir: &|_| Ok(vec!["ollama-custom.yaml".to_owned()]),
+        list_dir: &|_| Ok(vec!["own.yaml".to_owned()]),
         cores: 1,
         terminal: false,
     })
-    .unwrap();
+    .expect("a configuration")
+}
+
+#[test]
+fn a_type_of_the_operator_may_be_asked_as_it_keeps_its_calls() {
+    let own = "name: mine\nrouting: { prefixes: [gpu] }\napi: { openai_compatible: true, paths: [/serve/a/v1/chat/completions, /v1/chat/completions, /v1/models] }";
+    let profiles = with_profile(own).profiles;
+    let of = |path: &str| {
+        let call = recognize(&Method::POST, path, &profiles).map_err(|fault| fault.status());
+        call.map(|call| (call.operation, call.mount))
+    };
+    let mine = || (Operation::ChatCompletions, Mount::Profile("mine".into()));
+    assert_eq!(of("/gpu/serve/a/v1/chat/completions"), Ok(mine()));
+    assert_eq!(of("/olla/mine/serve/a/v1/chat/completions"), Ok(mine()));
+    assert_eq!(of("/gpu/v1/chat/completions"), Ok(mine()));
+    for path in [
+        "/gpu/serve/v1/chat/completions",
+        "/gpu/serve/a/v1/completions",
+        "/serve/a/v1/chat/completions",
+    ] {
+        assert_eq!(of(path), Err(404), "{path}");
+    }
+}
+
+#[test]
+fn a_prefix_of_the_operator_is_a_mount() {
+    let config = with_profile(include_str!("../golden/profile/olla-customisation.yaml"));
     for path in ["/ai/api/chat", "/olla/ai/api/chat", "/olla/ollama/api/chat"] {
         let call = recognize(&Method::POST, path, &config.profiles).unwrap();
         assert_eq!(call.mount, Mount::Profile("ollama".into()), "{path}");

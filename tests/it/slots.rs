@@ -35,6 +35,35 @@ async fn round_robin_shares_by_weight() {
 }
 
 #[tokio::test]
+async fn round_robin_gives_every_node_its_share_of_what_takes_turns() {
+    let node = || llama().embedder("nomic");
+    let herd = herd(
+        vec![node(), node()],
+        "proxy: { load_balancer: round-robin }",
+    )
+    .await;
+    for _ in 0..6 {
+        herd.post("/api/chat", CHAT).await.is(200);
+        herd.post("/api/embed", r#"{"model":"nomic","input":"hi"}"#)
+            .await
+            .is(200);
+        let shown = herd.post("/api/show", r#"{"model":"llama3"}"#).await;
+        shown.is(200);
+        herd.post("/api/generate", r#"{"model":"llama3","prompt":"hi"}"#)
+            .await
+            .is(200);
+    }
+    herd.is_idle().await;
+    for node in 0..2 {
+        for path in ["/api/chat", "/api/embed", "/api/show", "/api/generate"] {
+            let served = herd.served(node);
+            let count = served.iter().filter(|seen| seen.path == path).count();
+            assert_eq!(count, 3, "{path} at gpu-{node}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn adaptive_and_least_connections_spread_what_comes_one_by_one() {
     for balancer in ["adaptive", "least-connections"] {
         let herd = herd(

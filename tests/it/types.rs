@@ -2,7 +2,7 @@
 
 use arriero::demo::{self, Fault, Kind};
 
-use crate::support::herd::herd_of;
+use crate::support::herd::{herd_of, starting};
 use crate::support::{Herd, herd};
 
 const WHOLE: &str =
@@ -22,9 +22,13 @@ async fn a_call_goes_where_its_type_keeps_it() {
     let own = "type: lemonade\nhealth_check_url: /v1/models\nmodel_url: /v1/models";
     let herd = herd_of(vec![(llama().kind(Kind::OpenAi), own)], "").await;
     herd.post("/v1/chat/completions?x=1", WHOLE).await;
-    herd.post("/lemonade/v1/chat/completions", WHOLE).await;
-    let expected = ["/api/v1/chat/completions?x=1", "/api/v1/chat/completions"];
-    assert_eq!(paths_asked(&herd).await, expected);
+    for path in ["/v1", "/api/v1"].map(|base| format!("{base}/chat/completions")) {
+        herd.post(&format!("/lemonade{path}"), WHOLE).await;
+        herd.post(&format!("/olla/lemonade{path}"), WHOLE).await;
+    }
+    let asked = paths_asked(&herd).await;
+    assert_eq!(asked[0], "/api/v1/chat/completions?x=1");
+    assert_eq!(asked[1..], ["/api/v1/chat/completions"; 4]);
 }
 
 #[tokio::test]
@@ -157,4 +161,31 @@ async fn a_node_with_a_long_list_is_known_for_what_it_is_and_stays_up() {
     let view = herd.gateway.gateway.fleet().view();
     assert!(view.nodes.iter().all(|node| node.health.is_up()));
     assert_eq!(types(&view), ["ollama", "openai-compatible"]);
+}
+
+#[tokio::test]
+async fn a_found_type_brings_its_priority_and_one_that_does_not_suit_stays_unused() {
+    let yaml = "characteristics: { default_priority: 7, auth: { types: [api_key] } }";
+    let quick = "type: auto\ncheck_interval: 50ms\ncheck_timeout: 50ms";
+    let bearer = format!("{quick}\nauth: {{ type: bearer, token: t }}");
+    let own = format!("{quick}\npriority: 100");
+    let nodes = vec![
+        (llama(), quick),
+        (llama(), own.as_str()),
+        (llama(), bearer.as_str()),
+    ];
+    let herd = starting(nodes, yaml, |_, _| ()).await;
+    herd.eventually("the types", |view| types(view)[..2] == ["ollama", "ollama"])
+        .await;
+    let view = herd.gateway.gateway.fleet().view();
+    let priorities = view.nodes.iter().map(|node| node.config.priority);
+    assert_eq!(priorities.collect::<Vec<_>>(), [7, 100, 100]);
+    // It is asked again, so the first round of questions has ended.
+    let asked = |node: &demo::Node| {
+        let seen = node.seen();
+        let again = seen.iter().filter(|seen| seen.path == "/api/tags");
+        again.count() > 1
+    };
+    herd.nodes[2].until(asked).await;
+    assert_eq!(types(&herd.gateway.gateway.fleet().view())[2], "auto");
 }

@@ -6,6 +6,7 @@ use super::super::profiles::builtin;
 use super::*;
 use crate::profile::{Evidence, Limit, Listing, detect, questions};
 
+mod found;
 mod told;
 
 fn golden(name: &str) -> String {

@@ -142,7 +142,7 @@ fn other_servers_spell_the_same_things_differently() {
 fn an_answer_that_breaks_off_died_unless_its_last_chunk_was_there() {
     let cut =
         |operation, framing, body: &str| metered(operation, framing, &[body.as_bytes()], false).0;
-    let died = Ending::Died("the node broke the answer off".to_owned());
+    let died = Ending::Died("the node broke the answer off");
     assert_eq!(cut(Operation::Chat, Framing::Ndjson, ""), died);
     assert_eq!(
         cut(Operation::Chat, Framing::Ndjson, "{\"done\":true"),

@@ -70,7 +70,6 @@ impl Eye {
         if let Some(found) = profile::detect(&evidence, node.url.port, &config.profiles)
             && found.name != node.profile.name
         {
-            log::info!("node `{}` is of type {}", node.name, found.name);
             self.gateway.found_type(node, &found);
         }
     }
