@@ -81,7 +81,7 @@ pub(super) fn page(state: &State<'_>, query: Query<'_>) -> Value {
 fn models(view: &Snapshot) -> Vec<Model<'_>> {
     let mut models = Vec::new();
     for name in view.model_names() {
-        let holders = ModelKey::parse(name)
+        let holders = ModelKey::parse_any(name)
             .ok()
             .and_then(|key| view.holders(&key));
         let Some(holders) = holders else { continue };

@@ -82,7 +82,7 @@ fn fleet() -> Herd {
         node.moments().note_probe(Probed { at, took });
         node.moments().note_listing(Duration::from_secs(40));
     }
-    let models = listing::tags(NEWER.as_bytes()).unwrap();
+    let models = listing::whole::tags(NEWER.as_bytes()).unwrap();
     let told = Observation::Installed {
         models,
         version: Some("0.33.0".into()),

@@ -141,10 +141,9 @@ struct Resident<'a> {
 /// `/api/version`: the lowest one among the nodes that are up, so that no client counts on what a node lacks.
 pub(super) fn version(nodes: &[Node]) -> Bytes {
     let known = |node: &Node| {
-        let is_ollama = node.config.profile.listing == Listing::Ollama;
-        is_ollama
-            .then(|| dotted(node.version.as_deref()?))
-            .flatten()
+        let place = node.config.profile.api().version.as_ref()?;
+        let version = node.version.as_deref().filter(|_| place.is_ollamas);
+        dotted(version?)
     };
     let up = nodes.iter().filter(|node| node.health.is_up());
     let lowest = up.filter_map(known).min();

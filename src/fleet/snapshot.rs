@@ -148,6 +148,19 @@ impl Node {
         self.installed.as_deref().unwrap_or_default()
     }
 
+    /// The models in its memory, under its own names: what it says is loaded, or where it does not say that apart, what it lists
+    /// and does not say to be on disk only. None while it is down, since nobody knows.
+    pub fn in_memory(&self) -> impl Iterator<Item = &str> {
+        let warmth = Warmth::of(self);
+        let told = self.loaded.iter().map(|model| &*model.name);
+        let listed = match warmth {
+            Warmth::All if !self.health.is_down() => self.models(),
+            _ => &[],
+        };
+        let listed = listed.iter().filter(move |model| warmth.is_warm(model));
+        told.chain(listed.map(|model| &*model.name))
+    }
+
     /// What clients may ask for; nothing of a node that has been down for longer than `stale_threshold`.
     pub fn offered(&self) -> &[Offered] {
         if self.stale { &[] } else { &self.offered }

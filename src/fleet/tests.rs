@@ -33,7 +33,7 @@ fn a_model_is_warm_by_digest_then_by_name_and_always_on_openai_servers() {
     );
     // A copy shares the digest, and so the runner, of the model that is listed.
     let body = br#"{"models":[{"name":"llama","digest":"1"},{"name":"copy","digest":"1"},{"name":"other","digest":""},{"name":"odd","digest":""}]}"#;
-    let models = listing::tags(body).unwrap();
+    let models = listing::whole::tags(body).unwrap();
     fleet.observe(
         NodeId(0),
         Observation::Installed {

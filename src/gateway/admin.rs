@@ -155,11 +155,11 @@ impl Gateway {
                 .set(i64::from(node.health.is_up()));
             let state = node.state().as_str();
             metrics.nodes.state.with_label_values(&[name, state]).set(1);
-            for model in node.loaded.iter() {
+            for model in node.in_memory() {
                 metrics
                     .nodes
                     .loaded
-                    .with_label_values(&[name, &*model.name])
+                    .with_label_values(&[name, model])
                     .set(1);
             }
         }

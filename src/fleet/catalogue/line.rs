@@ -126,7 +126,7 @@ impl Snapshot {
 
     /// The line of one name.
     pub fn line(&self, asked: &str, scope: &Scope) -> Option<Line<'_>> {
-        let key = ModelKey::parse(asked).ok()?;
+        let key = ModelKey::parse_any(asked).ok()?;
         let known = self.index.get_key_value(&key);
         let line =
             known.and_then(|(key, holders)| Line::new(self, key, self.visible(holders, scope)));

@@ -20,7 +20,7 @@ fn merged() -> Fleet {
     let fleet = Fleet::new(vec![ollama("old"), ollama("new"), vllm("v")], LIMITS);
     let now = Instant::now();
     for (place, version) in ["0.24.0", "0.33.0-rc2"].into_iter().enumerate() {
-        let models = listing::tags(&golden(&format!("ollama-{version}-tags.json"))).unwrap();
+        let models = listing::whole::tags(&golden(&format!("ollama-{version}-tags.json"))).unwrap();
         let loaded = listing::ps(&golden(&format!("ollama-{version}-ps.json"))).unwrap();
         let version = Some(version.to_owned());
         fleet.observe(
@@ -30,7 +30,7 @@ fn merged() -> Fleet {
         );
         fleet.observe(NodeId(place), Observation::Loaded(loaded), now);
     }
-    let models = listing::v1_models(&golden("vllm-models.json")).unwrap();
+    let models = listing::whole::v1_models(&golden("vllm-models.json")).unwrap();
     fleet.observe(
         NodeId(2),
         Observation::Installed {
@@ -149,7 +149,7 @@ fn the_version_is_the_lowest_of_the_nodes_that_are_up() {
 fn a_gateway_behind_a_gateway_says_its_own_nodes() {
     let fleet = Fleet::new(vec![ollama("a")], LIMITS);
     let body = br#"{"models":[{"model":"m:latest","urls":[7],"connection_type":"external","expires_at":1,"size":1.0,"x\"y":"\u00e9"}]}"#;
-    let models = listing::tags(body).unwrap();
+    let models = listing::whole::tags(body).unwrap();
     fleet.observe(
         NodeId(0),
         Observation::Installed {

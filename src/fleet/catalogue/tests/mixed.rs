@@ -78,7 +78,7 @@ pub(super) fn mixed(rules: Rules) -> Fleet {
         install(
             &fleet,
             node,
-            listing::tags(&golden(&format!("mixed/{file}.json"))).unwrap(),
+            listing::whole::tags(&golden(&format!("mixed/{file}.json"))).unwrap(),
         );
     }
     for (node, file) in [(0, "gpu-0"), (2, "gpu-2")] {
@@ -86,7 +86,7 @@ pub(super) fn mixed(rules: Rules) -> Fleet {
         see(&fleet, node, Observation::Loaded(loaded));
     }
     for (node, file) in [(3, "vllm"), (4, "llamacpp"), (5, "lmstudio")] {
-        let models = listing::v1_models(&golden(&format!("mixed/{file}.json"))).unwrap();
+        let models = listing::whole::v1_models(&golden(&format!("mixed/{file}.json"))).unwrap();
         install(&fleet, node, models);
     }
     for node in [0, 1, 3, 4, 5] {
