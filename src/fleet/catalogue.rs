@@ -12,6 +12,7 @@ mod unified;
 pub use conflict::Conflict;
 pub(super) use conflict::conflicts;
 pub use line::{Line, Scope};
+pub(super) use unified::Groups;
 pub use unified::{Moment, Unified};
 
 use std::collections::HashMap;
