@@ -20,7 +20,7 @@ impl ModelKey {
     ///
     /// # Errors
     /// 400 `invalid_model_name` when it is empty, longer than [`NAME_BYTES_MAX`] or holds a character outside
-    /// `[A-Za-z0-9._:/@+-]`, or when one of its parts is empty (`a//b`, `a:`).
+    /// `[A-Za-z0-9._:/@+-]`, or when one of its parts is empty (`a//b`, `a:`) or a step between directories (`a/../b`).
     pub fn parse(name: &str) -> Result<ModelKey, Fault> {
         if NAME_BYTES_MAX < name.len() {
             return Err(invalid(name, "it is too long"));
@@ -31,6 +31,38 @@ impl ModelKey {
                 "only letters, digits and `._:/@+-` are allowed",
             ));
         }
+        ModelKey::fold(name).map_err(|why| invalid(name, why))
+    }
+
+    /// As [`ModelKey::parse`], and the names of servers that call a model by where its file is: `/models/Qwen3-8B`,
+    /// `../models/phi-4.gguf`, `C:\\models\\Phi 4.gguf`. A name that both can read is one key. A file system that tells `A` from
+    /// `a` is not followed: its names fold like all others.
+    ///
+    /// # Errors
+    /// 400 `invalid_model_name` for what is no name of Ollama's and holds a character that is not printable ASCII or that no file
+    /// name has everywhere, an empty part, or a `..` behind a part that has a name.
+    pub fn parse_any(name: &str) -> Result<ModelKey, Fault> {
+        if NAME_BYTES_MAX < name.len() {
+            return Err(invalid(name, "it is too long"));
+        }
+        if !name.bytes().all(is_path_byte) || name.trim_ascii() != name {
+            return Err(invalid(name, "it has characters that no file name has"));
+        }
+        // A directory is the same with and without the slash behind it.
+        let directory = name.strip_suffix(is_separator).unwrap_or(name);
+        let root = ["\\\\", "\\", "/"];
+        let root = root.into_iter().find(|root| directory.starts_with(root));
+        let Some((root, rest)) = root.and_then(|root| Some((root, directory.strip_prefix(root)?)))
+        else {
+            return ModelKey::fold(directory).map_err(|why| invalid(name, why));
+        };
+        // Below a root nothing is folded away but capitals and the tag: `/library/x` is no `x`.
+        let lower = rest.to_ascii_lowercase();
+        check_parts(&lower, 0).map_err(|why| invalid(name, why))?;
+        Ok(ModelKey::tagged(format!("{root}{lower}")))
+    }
+
+    fn fold(name: &str) -> Result<ModelKey, &'static str> {
         let lower = name.to_ascii_lowercase();
         let bare = lower.split_once("://").map_or(&*lower, |(_, rest)| rest);
         let bare = bare.strip_prefix("registry.ollama.ai/").unwrap_or(bare);
@@ -38,14 +70,17 @@ impl ModelKey {
             Some(model) if !model.contains('/') => model,
             _ => bare,
         };
-        let (path, tag) = split_tag(bare);
-        if path.split('/').any(str::is_empty) || tag == Some("") {
-            return Err(invalid(name, "a part of it is empty"));
+        // llama.cpp lists the path that it was started with, which may lead up first.
+        let ups = bare.split(is_separator).take_while(|part| is_step(part));
+        check_parts(bare, ups.count())?;
+        Ok(ModelKey::tagged(bare.to_owned()))
+    }
+
+    fn tagged(bare: String) -> ModelKey {
+        match split_tag(&bare) {
+            (_, Some(_)) => ModelKey(bare.into()),
+            (_, None) => ModelKey(format!("{bare}:latest").into()),
         }
-        Ok(ModelKey(match tag {
-            Some(_) => bare.into(),
-            None => format!("{bare}:latest").into(),
-        }))
     }
 
     /// The comparable form, such as `llama3:latest`: for looking up and labels, not for a node, which has its own spelling.
@@ -75,9 +110,30 @@ pub fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     close.into_iter().map(|(_, candidate)| candidate).collect()
 }
 
-/// A colon separates a tag only after the last slash; before it, it belongs to a host's port.
+/// Refuses empty parts and tags, and steps between directories but for the first `steps_max` parts.
+fn check_parts(bare: &str, steps_max: usize) -> Result<(), &'static str> {
+    let (path, tag) = split_tag(bare);
+    let mut parts = path.split(is_separator);
+    if parts.clone().any(str::is_empty) || tag == Some("") {
+        return Err("a part of it is empty");
+    }
+    if parts.clone().all(is_step) || parts.by_ref().skip(steps_max).any(is_step) {
+        return Err("it leads from one directory to another");
+    }
+    Ok(())
+}
+
+fn is_step(part: &str) -> bool {
+    matches!(part, "." | "..")
+}
+
+fn is_separator(c: char) -> bool {
+    matches!(c, '/' | '\\')
+}
+
+/// A colon separates a tag only after the last slash; before it, it belongs to a host's port or is a drive's.
 fn split_tag(name: &str) -> (&str, Option<&str>) {
-    let model_at = name.rfind('/').map_or(0, |slash| slash + 1);
+    let model_at = name.rfind(is_separator).map_or(0, |slash| slash + 1);
     match name[model_at..].find(':') {
         Some(colon) => (
             &name[..model_at + colon],
@@ -89,6 +145,11 @@ fn split_tag(name: &str) -> (&str, Option<&str>) {
 
 fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"._:/@+-".contains(&byte)
+}
+
+/// What a file may be called on any system, but for what is not ASCII; a backtick would end the name in our own messages.
+fn is_path_byte(byte: u8) -> bool {
+    (byte == b' ' || byte.is_ascii_graphic()) && !b"\"<>|?*`".contains(&byte)
 }
 
 fn invalid(name: &str, why: &str) -> Fault {
@@ -134,6 +195,8 @@ fn edit_distance(a: &[u8], b: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::{ModelKey, NAME_BYTES_MAX, closest, is_cloud};
 
     #[test]
@@ -187,6 +250,9 @@ mod tests {
             "a\"b",
             "library/",
             "https://",
+            "..",
+            "a/../b",
+            "a/.",
             long.as_str(),
         ];
         for name in cases {
@@ -198,6 +264,68 @@ mod tests {
             );
         }
         assert!(ModelKey::parse(&long[1..]).is_ok());
+    }
+
+    #[test]
+    fn a_file_is_a_name_where_servers_list_files() {
+        let cases = [
+            ("/models/Qwen3-8B", "/models/qwen3-8b:latest"),
+            ("/models/Qwen3-8B/", "/models/qwen3-8b:latest"),
+            ("/models/Qwen3-8B:latest", "/models/qwen3-8b:latest"),
+            ("/llama3", "/llama3:latest"),
+            ("/library/llama3", "/library/llama3:latest"),
+            ("models/Qwen/", "models/qwen:latest"),
+            ("../models/Phi-4.gguf", "../models/phi-4.gguf:latest"),
+            (".\\Phi 4.gguf", ".\\phi 4.gguf:latest"),
+            ("C:\\models\\Phi-4.gguf", "c:\\models\\phi-4.gguf:latest"),
+            ("C:/models/Phi-4.gguf", "c:/models/phi-4.gguf:latest"),
+            ("\\\\nas\\llm\\a.gguf", "\\\\nas\\llm\\a.gguf:latest"),
+            ("/srv/Qwen (2)/a.gguf", "/srv/qwen (2)/a.gguf:latest"),
+        ];
+        for (name, key) in cases {
+            assert_eq!(ModelKey::parse_any(name).unwrap().as_str(), key, "{name}");
+        }
+        let long = format!("/{}", "a".repeat(NAME_BYTES_MAX));
+        for name in [
+            "",
+            "/",
+            "//",
+            "\\",
+            "..",
+            "../",
+            " a",
+            "a ",
+            "/a//b",
+            "//a",
+            "/..",
+            "/../etc/passwd",
+            "/a/../b",
+            "a/../b",
+            "..\\a\\..\\b",
+            "/a/./b",
+            "/a:",
+            "a\0",
+            "/a\nb",
+            "/a\u{7f}",
+            "/models/\u{202e}b",
+            "/a`b",
+            "/a\"b",
+            "/a?b",
+            "https:///a",
+            &long,
+        ] {
+            assert!(ModelKey::parse_any(name).is_err(), "{name:?}");
+        }
+    }
+
+    proptest! {
+        /// Whatever an Ollama call may name, the other reading makes the same of it.
+        #[test]
+        fn both_readings_agree(name in "[aAlibr./:@ \\\\]{0,12}|(https://)?(registry.ollama.ai/)?(library/)?[aB./:]{1,6}") {
+            if let Ok(key) = ModelKey::parse(&name) {
+                prop_assert_eq!(ModelKey::parse_any(&name).unwrap(), key);
+            }
+        }
     }
 
     #[test]

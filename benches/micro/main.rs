@@ -16,7 +16,7 @@ use arriero::dialect::{Framing, Mount, Operation};
 use arriero::fleet::{Fleet, NodeId, Observation, listing};
 use arriero::glob::Filter;
 use arriero::model::ModelKey;
-use arriero::profile::Needs;
+use arriero::profile::{Listing, Needs};
 use arriero::routing::{Ask, Wanted, route};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -235,7 +235,6 @@ fn node(place: usize) -> Result<NodeConfig> {
 fn tags(models: usize) -> Result<Vec<listing::Installed>> {
     let entry = |place| format!(r#"{{"name":"model-{place}:latest","digest":"d{place}"}}"#);
     let entries: Vec<String> = (0..models).map(entry).collect();
-    Ok(listing::tags(
-        format!(r#"{{"models":[{}]}}"#, entries.join(",")).as_bytes(),
-    )?)
+    let list = format!(r#"{{"models":[{}]}}"#, entries.join(","));
+    Ok(listing::installed(Listing::Ollama, list.as_bytes())?.models)
 }

@@ -53,7 +53,8 @@ impl Endpoint<'_> {
         let took_ms = moments
             .probed()
             .map(|probed| probed.took.as_millis() as u64);
-        let loaded: Vec<&str> = node.loaded.iter().map(|model| &*model.name).collect();
+        let loaded: Vec<&str> = node.in_memory().collect();
+        let lost = moments.lost();
         let mut fields = json!({
             "last_model_sync_at": self.synced_at(),
             "last_model_sync": self.now.ago(moments.listed()),
@@ -62,6 +63,8 @@ impl Endpoint<'_> {
             "response_time_ms": took_ms,
             "model_count": node.models().len(),
             "loaded": loaded,
+            "lost_model_count": lost.count,
+            "lost_models": lost.names,
             "request_count": counts.requests(),
             "succeeded_count": counts.succeeded,
             "failed_count": counts.failed,

@@ -132,7 +132,7 @@ fn ready(query: Query<'_>, state: &State<'_>) -> Page {
     let ready = match model {
         None => state.view.is_ready(),
         Some(name) => {
-            let key = ModelKey::parse(&percent_decoded(name)).ok();
+            let key = ModelKey::parse_any(&percent_decoded(name)).ok();
             key.is_some_and(|key| can_serve(&key, state))
         }
     };

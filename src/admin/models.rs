@@ -1,11 +1,11 @@
 //! `/internal/status/models`: what the herd has, and where.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::fleet::{Holder, Installed, Snapshot, Traits};
-use crate::model::ModelKey;
+use crate::fleet::{Holder, Installed, Scope, Snapshot, Traits};
 
 use super::State;
 use super::endpoint;
@@ -22,8 +22,10 @@ const NO_FAMILY: &str = "unknown";
 /// One model of the catalogue and who has it.
 struct Model<'a> {
     name: &'a str,
-    holders: &'a [Holder],
-    /// Whose entry speaks for it: the one that tells most.
+    /// All names of the model, aliases too.
+    names: Arc<[&'a str]>,
+    holders: Vec<&'a Holder>,
+    /// The entry that speaks for it.
     told: &'a Installed,
     traits: &'a Traits,
 }
@@ -40,8 +42,7 @@ impl Model<'_> {
 /// `/internal/status/models`; `detailed=true` lists all models, `group=family` lists them by family.
 pub(super) fn page(state: &State<'_>, query: Query<'_>) -> Value {
     let models = models(state.view);
-    let by_digest = names_by_digest(&models);
-    let entry = |model: &Model<'_>| entry(state, model, &by_digest);
+    let entry = |model: &Model<'_>| entry(state, model);
     let mut families: BTreeMap<&str, Vec<&Model<'_>>> = BTreeMap::new();
     for model in &models {
         families.entry(model.family()).or_default().push(model);
@@ -78,43 +79,29 @@ pub(super) fn page(state: &State<'_>, query: Query<'_>) -> Value {
     page
 }
 
-/// All models, in the order of the alphabet.
+/// All models by each of their own names, in the order of the alphabet.
 fn models(view: &Snapshot) -> Vec<Model<'_>> {
     let mut models = Vec::new();
-    for name in view.model_names() {
-        let holders = ModelKey::parse(name)
-            .ok()
-            .and_then(|key| view.holders(&key));
-        let Some(holders) = holders else { continue };
-        let told = holders
-            .iter()
-            .map(|holder| (view.model_of(holder), &holder.traits));
-        let best =
-            told.max_by_key(|(told, _)| (!told.about.family.is_empty(), told.about.size_bytes));
-        models.extend(best.map(|(told, traits)| Model {
-            name,
-            holders,
-            told,
-            traits,
+    for mut unified in view.unified(&Scope::ALL) {
+        let names: Arc<[&str]> = unified.lines.iter().map(|line| line.name).collect();
+        unified.lines.retain(|line| !line.is_alias());
+        models.extend(unified.lines.into_iter().filter_map(|line| {
+            let tells = |holder: &&&Holder| std::ptr::eq(view.model_of(holder), line.model);
+            let teller = *line.holders.iter().find(tells).or(line.holders.first())?;
+            Some(Model {
+                name: line.name,
+                names: Arc::clone(&names),
+                told: line.model,
+                traits: &teller.traits,
+                holders: line.holders,
+            })
         }));
     }
+    models.sort_unstable_by_key(|model| model.name);
     models
 }
 
-fn names_by_digest<'a>(models: &[Model<'a>]) -> HashMap<&'a str, Vec<&'a str>> {
-    let mut names: HashMap<&str, Vec<&str>> = HashMap::new();
-    for model in models {
-        if !model.told.digest.is_empty() {
-            names
-                .entry(&model.told.digest)
-                .or_default()
-                .push(model.name);
-        }
-    }
-    names
-}
-
-fn entry(state: &State<'_>, model: &Model<'_>, by_digest: &HashMap<&str, Vec<&str>>) -> Value {
+fn entry(state: &State<'_>, model: &Model<'_>) -> Value {
     let (view, about) = (state.view, &model.told.about);
     let size_bytes = about.size_bytes.unwrap_or_default();
     let nodes = || model.holders.iter().map(|holder| view.node_of(holder));
@@ -128,8 +115,8 @@ fn entry(state: &State<'_>, model: &Model<'_>, by_digest: &HashMap<&str, Vec<&st
     };
     let ids: Vec<String> = nodes().map(endpoint::id).collect();
     let seen = nodes().filter_map(|node| node.moments().listed()).max();
-    let same = by_digest.get(&*model.told.digest).into_iter().flatten();
-    let aliases: Vec<&str> = same.copied().filter(|name| *name != model.name).collect();
+    let names_all = model.names.iter().copied();
+    let aliases: Vec<&str> = names_all.filter(|name| *name != model.name).collect();
     let digests: BTreeSet<&str> = model
         .holders
         .iter()

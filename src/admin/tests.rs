@@ -36,14 +36,70 @@ fn percent_escapes_are_read() {
     assert_eq!(percent_decoded("%zz%3"), "%zz%3");
 }
 
+#[test]
+fn the_models_page_and_the_unified_listing_agree_on_what_is_one_model() {
+    let herd = fleet();
+    let view = herd.fleet.view();
+    let stats = served(NOW.wall_ms);
+    let state = State {
+        view: &view,
+        draining: false,
+        aliases: &[],
+        now: NOW,
+        about: &about,
+        metrics: &Vec::new,
+        stats: &stats,
+        process: &|| ProcessFiles {
+            status: None,
+            meminfo: None,
+            memory_max: None,
+        },
+    };
+    let page = page(
+        "GET",
+        "/internal/status/models",
+        Some("detailed=true"),
+        &state,
+    );
+    let page: serde_json::Value = serde_json::from_slice(&page.body).unwrap();
+    let sorted = |mut names: Vec<String>| {
+        names.sort();
+        names
+    };
+    let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+    let mut seen = 0;
+    for model in view.unified(&crate::fleet::Scope::ALL) {
+        let expected = sorted(
+            model
+                .lines
+                .iter()
+                .map(|line| line.name.to_owned())
+                .collect(),
+        );
+        for name in &expected {
+            let entries = page["models"].as_array().unwrap().iter();
+            let entry = entries
+                .clone()
+                .find(|entry| entry["name"] == **name)
+                .unwrap();
+            let others = entry["aliases"].as_array().unwrap().iter().map(text);
+            let names = others.chain([name.clone()]).collect();
+            assert_eq!(sorted(names), expected);
+            seen += 1;
+        }
+    }
+    assert_eq!(page["models"].as_array().unwrap().len(), seen);
+    assert_eq!(page["total_models"], seen);
+}
+
 const STATUS: &str = "Name:\tarriero\nVmSize:\t 4096 kB\nVmHWM:\t 3072 kB\nVmRSS:\t 2048 kB\nRssAnon:\t 1024 kB\n\
                       VmData:\t 2560 kB\nVmStk:\t 132 kB\nThreads:\t5\n";
 
-/// Another build of a model that others have, and its copy under another name.
+/// Another build of a model that others have, and a copy of theirs under another name.
 const NEWER: &str = r#"{"models":[
     {"name":"llama3","digest":"d-newer","size":4005057004,"modified_at":"2025-11-24T12:00:00+02:00","capabilities":["completion","tools"],
      "details":{"family":"llama","parameter_size":"7B","quantization_level":"Q4_0"}},
-    {"name":"my-llama","digest":"d-newer","size":4005057004,"modified_at":"2025-11-24T10:00:01Z",
+    {"name":"my-llama","digest":"d-llama3","size":4005057004,"modified_at":"2025-11-24T10:00:01Z",
      "details":{"family":"llama","parameter_size":"7B","quantization_level":"Q4_0"}}]}"#;
 
 const NOW: Now = Now {
@@ -82,7 +138,7 @@ fn fleet() -> Herd {
         node.moments().note_probe(Probed { at, took });
         node.moments().note_listing(Duration::from_secs(40));
     }
-    let models = listing::tags(NEWER.as_bytes()).unwrap();
+    let models = listing::whole::tags(NEWER.as_bytes()).unwrap();
     let told = Observation::Installed {
         models,
         version: Some("0.33.0".into()),

@@ -253,10 +253,10 @@ fn targets(section: &Section, subject: &str, tree: &super::raw::Tree) -> Vec<(St
 
 /// A model's name, or what is wrong with it, told as the clients are.
 pub(super) fn model_key(text: &str) -> Result<ModelKey, Wrong> {
-    ModelKey::parse(text).map_err(|_| {
+    ModelKey::parse_any(text).map_err(|_| {
         Wrong::new(
             format!("`{text}` is not a model name"),
-            "write it like `llama3.2:3b` or `hf.co/user/repo:Q4_K_M`: letters, digits and `._:/@+-`",
+            "write it like `llama3.2:3b` or `hf.co/user/repo:Q4_K_M`: letters, digits and `._:/@+-`; or as a server lists a file",
         )
     })
 }

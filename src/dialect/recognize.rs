@@ -174,7 +174,9 @@ pub fn dialect_of(path: &str, profiles: &Profiles) -> Dialect {
 
 /// Whether no server could read this path in two ways: printable ASCII, no `.`, `..` or empty segments, no encoded slash or dot.
 fn is_plain(rest: &str) -> bool {
-    let inside = rest.strip_prefix('/').unwrap_or(rest);
+    // The name of a model may be where its file is; such a path is only looked up, as in `listings::with_slashes`.
+    let inside = rest.replacen("/models//", "/models/", 1);
+    let inside = inside.strip_prefix('/').unwrap_or(&inside);
     rest.bytes()
         .all(|byte| byte.is_ascii_graphic() && byte != b'\\')
         && percent_decoded(rest).is_some()
@@ -307,7 +309,8 @@ fn call(
 
 impl Call {
     fn name(&mut self, row: &Row, tail: &str) {
-        self.node_path = Cow::Owned(format!("{}/{tail}", row.path));
+        let below = tail.trim_start_matches('/');
+        self.node_path = Cow::Owned(format!("{}/{below}", row.path));
         self.argument = percent_decoded(tail).map(Cow::into_owned);
     }
 }

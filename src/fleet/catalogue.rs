@@ -5,6 +5,7 @@
 
 mod conflict;
 mod entry;
+mod fields;
 mod line;
 mod openai;
 mod unified;
@@ -12,6 +13,7 @@ mod unified;
 pub use conflict::Conflict;
 pub(super) use conflict::conflicts;
 pub use line::{Line, Scope};
+pub(super) use unified::Groups;
 pub use unified::{Moment, Unified};
 
 use std::collections::HashMap;
@@ -23,6 +25,7 @@ use crate::dialect::{Filter, Format};
 use crate::fleet::listing::{Installed, Loaded};
 use crate::fleet::offer;
 use crate::fleet::snapshot::{Node, Snapshot};
+use crate::fleet::unify::About;
 use crate::profile::Listing;
 use entry::{Entry, array, list, quoted};
 
@@ -64,10 +67,13 @@ fn tags(view: &Snapshot, lines: &[Line<'_>]) -> Bytes {
         }
         let mut entry = Entry::default();
         match config.profile.listing {
-            Listing::Ollama => entry.keep(&line.model.raw, &ours, line.renamed()),
-            _ => imitate(&mut entry, line),
+            Listing::Ollama => {
+                let raw = &line.model.raw;
+                entry.keep(raw, &ours, line.renamed(), fields::ollama);
+            }
+            Listing::OpenAi | Listing::LmStudio => (),
         }
-        entry.name(line.name);
+        complete(&mut entry, line);
         if !config.tags.is_empty() {
             entry.field("tags", &tag_objects(&config.tags));
         }
@@ -123,8 +129,14 @@ pub(super) fn ps(view: &Snapshot, scope: &Scope) -> Bytes {
     let entries = entries.into_iter().map(|it| {
         let renamed = (it.name != it.model.name).then_some(&*it.name);
         let mut entry = Entry::default();
-        entry.keep(&it.model.raw, &["urls"], renamed);
+        entry.keep(&it.model.raw, &["urls"], renamed, fields::ollama);
         entry.name(&it.name);
+        let expires = it.model.expires.unwrap_or_default().to_rfc3339();
+        entry.default_field("size", "0");
+        entry.default_field("digest", &quoted(&digest_of(it.model.key.as_str())));
+        entry.default_field("details", &details(&About::default()));
+        entry.default_field("expires_at", &quoted(&expires));
+        entry.default_field("size_vram", "0");
         entry.field("urls", &urls(it.nodes.into_iter()));
         entry.finish()
     });
@@ -141,10 +153,9 @@ struct Resident<'a> {
 /// `/api/version`: the lowest one among the nodes that are up, so that no client counts on what a node lacks.
 pub(super) fn version(nodes: &[Node]) -> Bytes {
     let known = |node: &Node| {
-        let is_ollama = node.config.profile.listing == Listing::Ollama;
-        is_ollama
-            .then(|| dotted(node.version.as_deref()?))
-            .flatten()
+        let place = node.config.profile.api().version.as_ref()?;
+        let version = node.version.as_deref().filter(|_| place.is_ollamas);
+        dotted(version?)
     };
     let up = nodes.iter().filter(|node| node.health.is_up());
     let lowest = up.filter_map(known).min();
@@ -173,8 +184,9 @@ fn expiries(nodes: &[Node]) -> HashMap<(usize, &str), i64> {
     expiries
 }
 
-/// An entry of `/api/tags` for a model of an OpenAI-type server, which knows no digest and often no size.
-fn imitate(entry: &mut Entry, line: &Line<'_>) {
+/// What clients expect in an entry of `/api/tags` and the node did not tell, or not so that they can read it. OpenAI-type servers
+/// know no digest and often no size.
+fn complete(entry: &mut Entry, line: &Line<'_>) {
     let Installed {
         key,
         modified,
@@ -182,9 +194,14 @@ fn imitate(entry: &mut Entry, line: &Line<'_>) {
         ..
     } = line.model;
     entry.name(line.name);
-    entry.text("modified_at", &modified.to_rfc3339());
-    entry.field("size", &about.size_bytes.unwrap_or_default().to_string());
-    entry.text("digest", &digest_of(key.as_str()));
+    entry.default_field("modified_at", &quoted(&modified.to_rfc3339()));
+    let size = about.size_bytes.unwrap_or_default();
+    entry.default_field("size", &size.to_string());
+    entry.default_field("digest", &quoted(&digest_of(key.as_str())));
+    entry.default_field("details", &details(about));
+}
+
+fn details(about: &About) -> String {
     let families = match &*about.family {
         "" => "[]".to_owned(),
         family => array([quoted(family)].into_iter()),
@@ -197,7 +214,7 @@ fn imitate(entry: &mut Entry, line: &Line<'_>) {
     details.text("parameter_size", &about.size_word.to_ascii_uppercase());
     details.text("quantization_level", &about.quantization_word);
     details.number("context_length", about.context_max);
-    entry.field("details", &details.finish());
+    details.finish()
 }
 
 /// `0.33.0-rc2` is `[0, 33, 0]`; `None` for what does not begin with dotted integers.

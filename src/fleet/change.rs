@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{Health, Installed, Loaded, Machine, Snapshot, Warmth, offer};
+use super::warmth::Warmth;
+use super::{Health, Installed, Loaded, Machine, Snapshot, offer};
 
 pub(super) fn with_health(
     current: &Snapshot,
@@ -73,7 +74,7 @@ pub(super) fn with_loaded(current: &Snapshot, at: usize, models: Vec<Loaded>) ->
     nodes[at].loaded = models.into();
     // Under traffic every poll brings new expiry times; the index must not be rebuilt for that.
     if Warmth::of(before) == Warmth::of(&nodes[at]) {
-        return Some(current.with_same_index(nodes));
+        return Some(current.with_other_expiry(nodes));
     }
     Some(current.with_other_models(nodes))
 }

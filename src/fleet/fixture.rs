@@ -16,7 +16,7 @@ use crate::dialect::Operation::{self, *};
 use crate::glob::Filter;
 use crate::model::ModelKey;
 use crate::profile::resources::{Figures, ModelSize, SizePattern};
-use crate::profile::{Api, Limit, Listing, MessagesApi, Profile};
+use crate::profile::{Api, Limit, Listing, MessagesApi, Profile, VersionPlace};
 
 pub(crate) const LIMITS: HealthConfig = HealthConfig {
     unhealthy_threshold: 2,
@@ -40,6 +40,11 @@ fn profile(name: &str, listing: Listing, health_path: &str, paths: &[&str]) -> A
             paths: paths.iter().map(|path| (*path).to_owned()).collect(),
             model_path: "/api/tags".to_owned(),
             health_path: health_path.to_owned(),
+            version: (listing == Listing::Ollama).then(|| VersionPlace {
+                path: "/api/version".to_owned(),
+                field: "version".to_owned(),
+                is_ollamas: true,
+            }),
         },
     );
     profile.prefixes.push(name.to_owned());
@@ -333,9 +338,9 @@ pub(crate) fn installed(is_ollama: bool, models: &[&str]) -> Vec<Installed> {
     let entries: Vec<String> = models.map(|model| model.entry(is_ollama)).collect();
     let entries = entries.join(",");
     if is_ollama {
-        listing::tags(format!(r#"{{"models":[{entries}]}}"#).as_bytes()).unwrap()
+        listing::whole::tags(format!(r#"{{"models":[{entries}]}}"#).as_bytes()).unwrap()
     } else {
-        listing::v1_models(format!(r#"{{"data":[{entries}]}}"#).as_bytes()).unwrap()
+        listing::whole::v1_models(format!(r#"{{"data":[{entries}]}}"#).as_bytes()).unwrap()
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::value::RawValue;
 use crate::fleet::timestamp::Timestamp;
 use crate::fleet::unify::About;
 use crate::model::ModelKey;
+use crate::profile::Listing;
 
 /// Most models we believe a node has.
 pub const MODELS_MAX: usize = 10_000;
@@ -19,6 +20,9 @@ pub const LISTING_BYTES_MAX: usize = 16 << 20;
 const FIELDS_MAX: usize = 256;
 /// Longest digest or version we keep, bytes.
 const WORD_BYTES_MAX: usize = 128;
+/// Most lost entries that are shown by name, and the longest such name, characters.
+const LOST_SHOWN_MAX: usize = 3;
+const LOST_CHARS_MAX: usize = 80;
 
 /// A model on a node's disk, or behind a node that serves it from memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,54 +58,92 @@ pub struct Loaded {
     pub raw: Arc<str>,
 }
 
-/// Reads `/api/tags`. Entries whose name no client could ask for are left out.
+/// A listing of what is on a node's disk.
+#[derive(Debug, Default)]
+pub struct Told {
+    /// What clients may ask for.
+    pub models: Vec<Installed>,
+    /// What they may not.
+    pub lost: Lost,
+}
+
+/// Entries of a listing whose name no client could ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lost {
+    /// How many.
+    pub count: usize,
+    /// The first few names, shortened and escaped for people; `""` for an entry without one.
+    pub names: Vec<String>,
+}
+
+impl Lost {
+    fn add(&mut self, name: Option<&str>) {
+        self.count += 1;
+        if self.names.len() < LOST_SHOWN_MAX {
+            let name = name.unwrap_or_default().chars().take(LOST_CHARS_MAX);
+            self.names
+                .push(name.collect::<String>().escape_debug().collect());
+        }
+    }
+}
+
+/// Reads the listing of a node's models in the shape that its type has.
 ///
 /// # Errors
 /// Says what is wrong when the body is no such listing or passes a limit.
-pub fn tags(body: &[u8]) -> Result<Vec<Installed>, String> {
-    let entries = entries(body, "/api/tags", "models")?;
-    read(&entries, &["model", "name"], |fields, key, name, raw| {
-        Installed {
-            key,
-            digest: fields.word("digest"),
-            modified: fields.timestamp("modified_at").unwrap_or_default(),
-            loaded: None,
-            about: About::read(&name, fields),
-            name,
-            raw,
-        }
+pub fn installed(shape: Listing, body: &[u8]) -> Result<Told, String> {
+    let mut lost = Lost::default();
+    let models = match shape {
+        Listing::Ollama => tags(body, &mut lost),
+        Listing::OpenAi | Listing::LmStudio => v1_models(body, &mut lost),
+    };
+    Ok(Told {
+        models: models?,
+        lost,
     })
+}
+
+/// `/api/tags`.
+fn tags(body: &[u8], lost: &mut Lost) -> Result<Vec<Installed>, String> {
+    let entries = entries(body, "/api/tags", "models")?;
+    let make = |fields: &Fields<'_>, key, name: Arc<str>, raw| Installed {
+        key,
+        digest: fields.word("digest"),
+        modified: fields.timestamp("modified_at").unwrap_or_default(),
+        loaded: None,
+        about: About::read(&name, fields),
+        name,
+        raw,
+    };
+    read(&entries, &["model", "name"], make, lost)
 }
 
 /// Reads `/api/ps`.
 ///
 /// # Errors
-/// As [`tags`].
+/// As [`installed`].
 pub fn ps(body: &[u8]) -> Result<Vec<Loaded>, String> {
     let entries = entries(body, "/api/ps", "models")?;
-    read(&entries, &["model", "name"], |fields, key, name, raw| {
-        Loaded {
-            key,
-            name,
-            digest: fields.word("digest"),
-            expires: fields.timestamp("expires_at"),
-            raw,
-        }
-    })
+    let make = |fields: &Fields<'_>, key, name, raw| Loaded {
+        key,
+        name,
+        digest: fields.word("digest"),
+        expires: fields.timestamp("expires_at"),
+        raw,
+    };
+    // What it lacks the listing of what is installed lacks too, and that tells of it.
+    read(&entries, &["model", "name"], make, &mut Lost::default())
 }
 
-/// Reads the list of a server that speaks OpenAI's dialect: `/v1/models` of vLLM, llama.cpp, LiteLLM, Lemonade, …, and
+/// The list of a server that speaks OpenAI's dialect: `/v1/models` of vLLM, llama.cpp, LiteLLM, Lemonade, …, and
 /// `/api/v0/models` of LM Studio. Some write the bare list.
-///
-/// # Errors
-/// As [`tags`].
-pub fn v1_models(body: &[u8]) -> Result<Vec<Installed>, String> {
+fn v1_models(body: &[u8], lost: &mut Lost) -> Result<Vec<Installed>, String> {
     let path = "the model listing";
     let entries = match body.trim_ascii_start().first() {
         Some(b'[') => array(text(body, path)?, "the list", path)?,
         _ => entries(body, path, "data")?,
     };
-    read(&entries, &["id"], |fields, key, name, raw| Installed {
+    let make = |fields: &Fields<'_>, key, name: Arc<str>, raw| Installed {
         key,
         digest: "".into(),
         modified: Timestamp {
@@ -112,7 +154,8 @@ pub fn v1_models(body: &[u8]) -> Result<Vec<Installed>, String> {
         about: About::read(&name, fields),
         name,
         raw,
-    })
+    };
+    read(&entries, &["id"], make, lost)
 }
 
 /// LM Studio says `state`, llama.cpp's router `status.value`; the others list only what they hold in memory.
@@ -128,15 +171,14 @@ fn is_loaded(fields: &Fields<'_>) -> Option<bool> {
     }
 }
 
-/// Reads `/api/version`.
+/// Reads the version from a field of a JSON object, such as `version` of `/api/version`.
 ///
 /// # Errors
-/// As [`tags`].
-pub fn version(body: &[u8]) -> Result<String, String> {
-    let document = document(body, "/api/version")?;
-    let version = document.word("version");
+/// As [`installed`].
+pub fn version(body: &[u8], field: &str) -> Result<String, String> {
+    let version = document(body, "the version")?.word(field);
     if version.is_empty() {
-        return Err("the answer to /api/version has no usable `version`".to_owned());
+        return Err(format!("the answer has no usable `{field}`"));
     }
     Ok(version.as_ref().to_owned())
 }
@@ -265,23 +307,38 @@ fn read<T>(
     entries: &[&RawValue],
     names: &[&str],
     make: impl Fn(&Fields<'_>, ModelKey, Arc<str>, Arc<str>) -> T,
+    lost: &mut Lost,
 ) -> Result<Vec<T>, String> {
     let mut seen = HashSet::new();
     let mut models = Vec::with_capacity(entries.len());
     for entry in entries {
         let fields = Fields::parse(entry.get())
             .map_err(|error| format!("an entry of the model listing is unusable: {error}"))?;
-        let Some(name) = names.iter().find_map(|name| fields.string(name)) else {
-            continue;
-        };
-        let Ok(key) = ModelKey::parse(&name) else {
+        let name = names.iter().find_map(|name| fields.string(name));
+        let key = name.as_deref().and_then(|it| ModelKey::parse_any(it).ok());
+        let (Some(name), Some(key)) = (&name, key) else {
+            lost.add(name.as_deref());
             continue;
         };
         if seen.insert(key.clone()) {
-            models.push(make(&fields, key, name.into(), entry.get().into()));
+            models.push(make(&fields, key, name.as_str().into(), entry.get().into()));
         }
     }
     Ok(models)
+}
+
+/// Whole listings, for tests that are about something else.
+#[cfg(test)]
+pub(crate) mod whole {
+    use super::{Installed, Listing};
+
+    pub(crate) fn tags(body: &[u8]) -> Result<Vec<Installed>, String> {
+        super::installed(Listing::Ollama, body).map(|told| told.models)
+    }
+
+    pub(crate) fn v1_models(body: &[u8]) -> Result<Vec<Installed>, String> {
+        super::installed(Listing::OpenAi, body).map(|told| told.models)
+    }
 }
 
 #[cfg(test)]

@@ -15,8 +15,10 @@ use tokio::sync::{Notify, watch};
 use crate::config::{HealthConfig, NodeConfig};
 
 mod snapshot;
-use snapshot::{Counters, Warmth};
+use snapshot::Counters;
 pub use snapshot::{Holder, Node, Snapshot};
+
+mod warmth;
 
 mod moments;
 pub use moments::{Moments, Probed};

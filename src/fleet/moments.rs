@@ -1,7 +1,12 @@
-//! When a node was last watched: for the status pages, decided nothing by.
+//! When a node was last watched, and what of its answer was of no use: for the status pages, decided nothing by.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use crate::fleet::listing::Lost;
 
 /// Moments of one node, as the gateway's uptime in milliseconds. Shared by all snapshots and written without a lock: they may be
 /// a moment apart from the beliefs that the same probe led to.
@@ -11,6 +16,7 @@ pub struct Moments {
     probed: AtomicU64,
     probe_took: AtomicU64,
     listed: AtomicU64,
+    lost: ArcSwap<Lost>,
 }
 
 /// A probe that ended.
@@ -33,6 +39,20 @@ impl Moments {
     /// Notes that the node told its models at this uptime.
     pub fn note_listing(&self, at: Duration) {
         self.listed.store(1 + millis(at), Ordering::Relaxed);
+    }
+
+    /// Notes which entries its listing lost; says whether they are others than before.
+    pub fn note_lost(&self, lost: Lost) -> bool {
+        let is_news = **self.lost.load() != lost;
+        if is_news {
+            self.lost.store(Arc::new(lost));
+        }
+        is_news
+    }
+
+    /// What its last listing lost.
+    pub fn lost(&self) -> Arc<Lost> {
+        self.lost.load_full()
     }
 
     /// The last probe; `None` before the first.

@@ -48,7 +48,7 @@ impl Rule<'_> {
             return Some((key.clone(), Arc::clone(name)));
         };
         let public = format!("{prefix}{name}");
-        let key = ModelKey::parse(&public).ok()?;
+        let key = ModelKey::parse_any(&public).ok()?;
         // A name with a scheme or a host of its own could fold the prefix away, and then mean another node's model.
         let kept = key.as_str().starts_with(&prefix.to_ascii_lowercase());
         kept.then(|| (key, public.into()))

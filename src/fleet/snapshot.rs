@@ -1,6 +1,6 @@
 //! The fleet at one moment: what routing looks at and what the federated answers are made of.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
@@ -10,17 +10,17 @@ use bytes::Bytes;
 use crate::config::NodeConfig;
 use crate::dialect::{Filter, Format, Mount};
 use crate::fleet::NodeId;
-use crate::fleet::catalogue::{self, Conflict, Moment, Scope};
+use crate::fleet::catalogue::{self, Conflict, Groups, Moment, Scope};
 use crate::fleet::health::{Health, Spared};
 use crate::fleet::listing::{Installed, Loaded};
 use crate::fleet::moments::Moments;
 use crate::fleet::offer::Offered;
-use crate::fleet::pages::{Live, Pages};
+use crate::fleet::pages::{Expiring, Live, Pages};
 use crate::fleet::rules::Rules;
 use crate::fleet::state::State;
 use crate::fleet::traits::Traits;
+use crate::fleet::warmth::Warmth;
 use crate::model::ModelKey;
-use crate::profile::Listing;
 
 /// All nodes as they were when the last visible change was observed.
 #[derive(Debug)]
@@ -33,8 +33,8 @@ pub struct Snapshot {
     pub(super) rules: Arc<Rules>,
     pub(super) index: Arc<Index>,
     pages: Arc<Pages>,
-    /// Answers that tell of health as well.
-    live: Live,
+    expiring: Arc<Expiring>,
+    live: Arc<Live>,
 }
 
 /// One node at that moment. Its in-flight count alone is live.
@@ -168,41 +168,49 @@ impl Snapshot {
             leaving,
             rules,
             pages: Arc::default(),
-            live: Live::default(),
+            expiring: Arc::default(),
+            live: Arc::default(),
         }
     }
 
     /// The same nodes with other models, or with models that are warm elsewhere.
     pub(super) fn with_other_models(&self, nodes: Vec<Node>) -> Snapshot {
         Snapshot {
-            places: Arc::clone(&self.places),
             index: Arc::new(index(&nodes)),
-            nodes,
-            leaving: self.leaving.clone(),
-            rules: Arc::clone(&self.rules),
             pages: Arc::default(),
-            live: Live::default(),
+            expiring: Arc::default(),
+            live: Arc::default(),
+            ..self.with_nodes(nodes)
         }
     }
 
     /// The same models on nodes that changed in something else.
     pub(super) fn with_same_models(&self, nodes: Vec<Node>) -> Snapshot {
         Snapshot {
-            pages: Arc::clone(&self.pages),
-            ..self.with_same_index(nodes)
+            live: Arc::default(),
+            ..self.with_nodes(nodes)
         }
     }
 
-    /// The same models, equally warm, but with details that the answers show, such as when they expire.
-    pub(super) fn with_same_index(&self, nodes: Vec<Node>) -> Snapshot {
+    /// The same models, equally warm, which leave memory at other moments.
+    pub(super) fn with_other_expiry(&self, nodes: Vec<Node>) -> Snapshot {
+        Snapshot {
+            expiring: Arc::default(),
+            ..self.with_nodes(nodes)
+        }
+    }
+
+    /// Other nodes, of which everything that was rendered is still true.
+    fn with_nodes(&self, nodes: Vec<Node>) -> Snapshot {
         Snapshot {
             nodes,
             leaving: self.leaving.clone(),
             places: Arc::clone(&self.places),
             rules: Arc::clone(&self.rules),
             index: Arc::clone(&self.index),
-            pages: Arc::default(),
-            live: Live::default(),
+            pages: Arc::clone(&self.pages),
+            expiring: Arc::clone(&self.expiring),
+            live: Arc::clone(&self.live),
         }
     }
 
@@ -275,6 +283,12 @@ impl Snapshot {
         self.pages.conflicts.get_or_init(find)
     }
 
+    /// Which names are one model.
+    pub(super) fn groups(&self, scope: &Scope) -> Arc<Groups> {
+        let make = || Arc::new(Groups::of(self, scope));
+        self.pages.groups.get_or_make(scope.clone(), make)
+    }
+
     /// The name under which a holder's node offers the model.
     pub fn public_name(&self, holder: &Holder) -> Arc<str> {
         let offered = self.node_of(holder).offered().get(holder.place);
@@ -286,10 +300,11 @@ impl Snapshot {
         let render = || catalogue::page(self, scope, format, &Filter::default());
         match format {
             // It tells which nodes are up.
-            Format::Unified => self.live.unified.get_or_render(scope.clone(), render),
+            Format::Unified => self.live.unified.get_or_make(scope.clone(), render),
+            Format::Ollama => self.expiring.tags.get_or_make(scope.clone(), render),
             _ => {
                 let key = (scope.clone(), format);
-                self.pages.listings.get_or_render(key, render)
+                self.pages.listings.get_or_make(key, render)
             }
         }
     }
@@ -313,7 +328,7 @@ impl Snapshot {
     /// The body of `/api/ps`.
     pub fn ps(&self, scope: &Scope) -> Bytes {
         let render = || catalogue::ps(self, scope);
-        self.pages.ps.get_or_render(scope.clone(), render)
+        self.expiring.ps.get_or_make(scope.clone(), render)
     }
 
     /// The body of `/api/version`.
@@ -345,38 +360,4 @@ fn index(nodes: &[Node]) -> Index {
         }
     }
     index
-}
-
-/// Which models of one node are in its memory.
-#[derive(PartialEq, Eq)]
-pub(super) enum Warmth<'a> {
-    /// Such servers list only what they hold in memory, or say of each model whether they do.
-    All,
-    /// By digest, because copies of a model share one runner and only the name that loaded first is listed.
-    Listed {
-        digests: HashSet<&'a str>,
-        keys: HashSet<&'a ModelKey>,
-    },
-}
-
-impl Warmth<'_> {
-    pub(super) fn of(node: &Node) -> Warmth<'_> {
-        if node.config.profile.listing != Listing::Ollama {
-            return Warmth::All;
-        }
-        let digests = node.loaded.iter().map(|model| model.digest.as_ref());
-        Warmth::Listed {
-            digests: digests.filter(|digest| !digest.is_empty()).collect(),
-            keys: node.loaded.iter().map(|model| &model.key).collect(),
-        }
-    }
-
-    fn is_warm(&self, model: &Installed) -> bool {
-        match self {
-            Warmth::All => model.loaded != Some(false),
-            Warmth::Listed { digests, keys } => {
-                digests.contains(model.digest.as_ref()) || keys.contains(&model.key)
-            }
-        }
-    }
 }

@@ -33,7 +33,7 @@ fn a_model_is_warm_by_digest_then_by_name_and_always_on_openai_servers() {
     );
     // A copy shares the digest, and so the runner, of the model that is listed.
     let body = br#"{"models":[{"name":"llama","digest":"1"},{"name":"copy","digest":"1"},{"name":"other","digest":""},{"name":"odd","digest":""}]}"#;
-    let models = listing::tags(body).unwrap();
+    let models = listing::whole::tags(body).unwrap();
     fleet.observe(
         NodeId(0),
         Observation::Installed {
@@ -119,6 +119,68 @@ fn only_a_visible_change_makes_a_new_snapshot() {
     let node = view.node(NodeId(0)).unwrap();
     assert_eq!(node.version.as_deref(), Some("0.33.0"));
     assert_eq!(node.addr, Some(SocketAddr::from(([127, 0, 0, 1], 2))));
+}
+
+#[test]
+fn what_tells_of_no_expiry_is_not_made_anew_for_one() {
+    let Herd { fleet, .. } = herd("a up 0/4 llama* other\nb@vllm up 0/4 qwen");
+    let ps = |second: u32| {
+        let body = format!(
+            r#"{{"models":[{{"name":"llama","digest":"d-llama","expires_at":"1970-01-01T00:00:{second:02}Z"}}]}}"#
+        );
+        let seen = Observation::Loaded(listing::ps(body.as_bytes()).unwrap());
+        fleet.observe(NodeId(0), seen, Instant::now());
+        fleet.view()
+    };
+    let kept = |view: &Snapshot| {
+        let listing = |format| view.listing(&Scope::ALL, format).as_ptr().addr();
+        let formats = [Format::OpenAi, Format::LmStudio, Format::Unified];
+        let mut places = formats.map(listing).to_vec();
+        places.push(view.version().as_ptr().addr());
+        places.push(view.model_names().next().unwrap().as_ptr().addr());
+        places.push(Arc::as_ptr(&view.groups(&Scope::ALL)).addr());
+        places
+    };
+    let pages = |view: &Snapshot| {
+        [
+            view.listing(&Scope::ALL, Format::Ollama),
+            view.ps(&Scope::ALL),
+        ]
+    };
+    let (before, after) = (ps(1), ps(2));
+    assert_eq!(kept(&before), kept(&after));
+    assert!(std::iter::zip(pages(&before), pages(&after)).all(|(a, b)| a != b));
+    // Health is told by some of them, and by the others not.
+    for _ in 0..LIMITS.unhealthy_threshold {
+        let broken = Observation::Probe(Err("reset".to_owned()));
+        fleet.observe(NodeId(1), broken, Instant::now());
+    }
+    let unwell = fleet.view();
+    let unified = |view: &Snapshot| view.listing(&Scope::ALL, Format::Unified);
+    assert_ne!(unified(&after), unified(&unwell));
+    assert_eq!(
+        pages(&after).map(|page| page.as_ptr().addr()),
+        pages(&unwell).map(|page| page.as_ptr().addr())
+    );
+}
+
+#[test]
+fn what_servers_hold_that_say_it_otherwise_is_in_memory_too() {
+    let Herd { fleet, .. } =
+        herd("a up 0/4 llama* other\nb@vllm up 0/4 qwen cold\nc@vllm down 0/4 qwen");
+    let body =
+        br#"[{"id":"qwen","state":"loaded"},{"id":"cold","state":"not-loaded"},{"id":"phi"}]"#;
+    let models = listing::whole::v1_models(body).unwrap();
+    let version = None;
+    let seen = Observation::Installed { models, version };
+    fleet.observe(NodeId(1), seen, Instant::now());
+    let view = fleet.view();
+    let held: Vec<Vec<&str>> = view
+        .nodes
+        .iter()
+        .map(|node| node.in_memory().collect())
+        .collect();
+    assert_eq!(held, [&["llama"][..], &["qwen", "phi"], &[]]);
 }
 
 #[test]

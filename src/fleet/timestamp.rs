@@ -38,6 +38,36 @@ impl Timestamp {
         })
     }
 
+    /// Whether everybody reads it as a moment: exactly as RFC 3339 writes it, in capitals, a day that there is, no leap second.
+    pub fn is_rfc3339(text: &str) -> bool {
+        let Some((stem, rest)) = text.split_at_checked(19) else {
+            return false;
+        };
+        let shape = |text: &str, shape: &str| {
+            let fits = |(byte, wanted): (u8, u8)| match wanted {
+                b'0' => byte.is_ascii_digit(),
+                _ => byte == wanted,
+            };
+            text.len() == shape.len() && std::iter::zip(text.bytes(), shape.bytes()).all(fits)
+        };
+        let zone = rest.strip_prefix('.').map_or(Some(rest), |fraction| {
+            let zone = fraction.trim_start_matches(|c: char| c.is_ascii_digit());
+            (1..=9)
+                .contains(&(fraction.len() - zone.len()))
+                .then_some(zone)
+        });
+        let is_zone = |zone: &str| {
+            let is_offset = shape(zone, "+00:00") || shape(zone, "-00:00");
+            zone == "Z" || (is_offset && zone[1..3] < *"24" && zone[4..] < *"60")
+        };
+        shape(stem, "0000-00-00T00:00:00")
+            && zone.is_some_and(is_zone)
+            && stem[17..] < *"60"
+            && "0001" <= &stem[..4]
+            && is_day(&stem[..10])
+            && Timestamp::parse(text).is_some()
+    }
+
     /// Reads the date of an HTTP header, such as `Sun, 06 Nov 1994 08:49:37 GMT`; not its obsolete spellings.
     pub fn parse_http_date(text: &str) -> Option<Timestamp> {
         let mut words = text.split_once(", ")?.1.split(' ');
@@ -57,6 +87,18 @@ impl Timestamp {
         let (hour, minute, second) = (unix_s / 3_600 % 24, unix_s / 60 % 60, unix_s % 60);
         format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
     }
+}
+
+/// Whether the month of a date has that day.
+fn is_day(date: &str) -> bool {
+    let Some([year, month, day]) = numbers(date, '-') else {
+        return false;
+    };
+    let next = match month {
+        12 => days_from_civil(year + 1, 1, 1),
+        _ => days_from_civil(year, month + 1, 1),
+    };
+    (1..=12).contains(&month) && day <= next - days_from_civil(year, month, 1)
 }
 
 fn numbers(text: &str, separator: char) -> Option<[i64; 3]> {
@@ -115,6 +157,41 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_everybody_reads_as_a_moment() {
+        for (text, expected) in [
+            ("2026-11-20T22:07:48Z", true),
+            ("2026-11-20T22:07:48.66840761Z", true),
+            ("2024-02-29T23:59:59.5+02:00", true),
+            ("0001-01-01T00:00:00Z", true),
+            ("2318-03-02T10:00:00.123456789-07:30", true),
+            ("0000-01-01T00:00:00Z", false),
+            ("2025-02-29T00:00:00Z", false),
+            ("2025-04-31T00:00:00Z", false),
+            ("2025-12-31T00:00:00Z", true),
+            ("2025-13-01T00:00:00Z", false),
+            ("2025-00-01T00:00:00Z", false),
+            ("2025-01-00T00:00:00Z", false),
+            ("2025-01-01T24:00:00Z", false),
+            ("2025-01-01T00:00:60Z", false),
+            ("2025-1-1T00:00:00Z", false),
+            ("2025-01-01t00:00:00Z", false),
+            ("2025-01-01 00:00:00Z", false),
+            ("2025-01-01T00:00:00z", false),
+            ("2025-01-01T00:00:00", false),
+            ("2025-01-01T00:00:00.Z", false),
+            ("2025-01-01T00:00:00.1234567890Z", false),
+            ("2025-01-01T00:00:00+24:00", false),
+            ("2025-01-01T00:00:00+01:60", false),
+            ("2025-01-01T00:00:00+0100", false),
+            ("2025-01-01T00:00:0\u{e9}", false),
+            ("now", false),
+            ("", false),
+        ] {
+            assert_eq!(Timestamp::is_rfc3339(text), expected, "{text}");
+        }
+    }
 
     #[test]
     fn moments_are_read_and_written() {

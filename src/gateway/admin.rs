@@ -158,10 +158,7 @@ fn set_gauges(gauges: &Nodes, node: &Node) {
     gauges.health.with_label_values(&[name]).set(is_up);
     let state = node.state().as_str();
     gauges.state.with_label_values(&[name, state]).set(1);
-    for model in node.loaded.iter() {
-        gauges
-            .loaded
-            .with_label_values(&[name, &*model.name])
-            .set(1);
+    for model in node.in_memory() {
+        gauges.loaded.with_label_values(&[name, model]).set(1);
     }
 }

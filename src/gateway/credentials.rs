@@ -18,7 +18,6 @@ use pingora::utils::tls::CertKey;
 use crate::config::{NodeAuth, NodeConfig};
 use crate::dialect::{Call, Operation};
 use crate::error::{Fault, Kind};
-use crate::profile::Listing;
 
 use super::client::broken;
 
@@ -88,7 +87,7 @@ impl NodeAccess {
             host: HeaderValue::from_str(&host)
                 .map_err(|error| unusable(&node.name, "host", &error))?,
             // Behind a prefix of ours it knows none of them.
-            spells_loosely: node.profile.listing == Listing::Ollama && node.prefix_id.is_none(),
+            spells_loosely: node.profile.models.loose_names && node.prefix_id.is_none(),
             headers,
             known: ArcSwapOption::empty(),
             config: node,

@@ -4,7 +4,7 @@ use futures::future::BoxFuture;
 
 use crate::admin;
 use crate::config::Config;
-use crate::dialect::{self, Call, Facts, Serve};
+use crate::dialect::{self, Call, Dialect, Facts, Serve};
 use crate::error::{Fault, Kind};
 use crate::fleet::{NodeId, Observation, Snapshot};
 use crate::model::{self, ModelKey};
@@ -68,7 +68,11 @@ impl Gateway {
         let body = client.read_body(limits).await?;
         let body = body_as_sent(body, encoding, limits.body_bytes_max)?;
         let facts = dialect::facts(&call, &body)?;
-        let key = ModelKey::parse(&facts.model)?;
+        let key = match call.dialect {
+            Dialect::Ollama => ModelKey::parse(&facts.model),
+            // Servers of other dialects call a model by where its file is.
+            Dialect::OpenAi | Dialect::Anthropic => ModelKey::parse_any(&facts.model),
+        }?;
         let asked = Asked {
             call,
             facts,

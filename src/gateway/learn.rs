@@ -2,14 +2,16 @@
 
 use std::time::Duration;
 
+use crate::fleet::listing::{Lost, Told};
 use crate::fleet::{self, NodeId, Observation, listing};
 use crate::profile::Listing;
 
 use super::Gateway;
+use super::credentials::NodeAccess;
 use super::fetch::{FetchLimits, Useless};
 
-/// Longest answer to `/api/version` that is read.
-const VERSION_BYTES_MAX: usize = 64 * 1024;
+/// Longest answer that is read for the version in it; llama.cpp's holds the model's templates as well.
+const VERSION_BYTES_MAX: usize = 256 * 1024;
 
 fn limits(time: Duration, body_bytes_max: usize) -> FetchLimits {
     FetchLimits {
@@ -41,18 +43,14 @@ impl Gateway {
             }
             useless.into_why()
         })?;
-        let (mut models, version) = match config.profile.listing {
-            Listing::Ollama => {
-                let short = limits(time, VERSION_BYTES_MAX);
-                let version = self.get(node, &access, "/api/version", short).await;
-                let version = version.and_then(|body| listing::version(&body)).ok();
-                (listing::tags(&list)?, version)
-            }
-            Listing::OpenAi | Listing::LmStudio => (listing::v1_models(&list)?, None),
-        };
+        let Told { mut models, lost } = listing::installed(config.profile.listing, &list)?;
+        let version = self.version_of(node, &access, time).await;
         fleet::complete(&mut models, &config.profile);
         if let Some(node) = self.fleet.view().node(node) {
             node.moments().note_listing(self.uptime());
+            if node.moments().note_lost(lost) {
+                tell_lost(access.name(), &node.moments().lost());
+            }
         }
         self.observe(node, Observation::Installed { models, version });
         Ok(())
@@ -66,17 +64,48 @@ impl Gateway {
         let Some(access) = self.access(node) else {
             return Ok(());
         };
-        match access.config.profile.listing {
-            Listing::Ollama => {
-                let whole_list = limits(time, listing::LISTING_BYTES_MAX);
-                let list = self.get(node, &access, "/api/ps", whole_list).await?;
-                self.observe(node, Observation::Loaded(listing::ps(&list)?));
-                Ok(())
-            }
+        let profile = &access.config.profile;
+        if let Some(path) = profile.loaded_path() {
+            let whole_list = limits(time, listing::LISTING_BYTES_MAX);
+            let list = self.get(node, &access, &path, whole_list).await?;
+            self.observe(node, Observation::Loaded(listing::ps(&list)?));
+            return Ok(());
+        }
+        match profile.listing {
             // Its one list tells both.
             Listing::LmStudio => self.learn_installed(node, time).await,
             // What they list is in memory.
-            Listing::OpenAi => Ok(()),
+            Listing::OpenAi | Listing::Ollama => Ok(()),
         }
     }
+
+    /// `None` where the type has no place for it, or where the node does not tell.
+    async fn version_of(
+        &self,
+        node: NodeId,
+        access: &NodeAccess,
+        time: Duration,
+    ) -> Option<String> {
+        let place = access.config.profile.api().version.as_ref()?;
+        let short = limits(time, VERSION_BYTES_MAX);
+        let answer = self.get(node, access, &place.path, short).await.ok()?;
+        listing::version(&answer, &place.field).ok()
+    }
+}
+
+/// A model that nobody can ask for shall not vanish without a word.
+fn tell_lost(node: &str, lost: &Lost) {
+    if lost.count == 0 {
+        log::info!("node `{node}` lists only models that can be asked for again");
+        return;
+    }
+    log::warn!(
+        "node `{node}` lists {} models whose names nobody can ask for, so they are left out: `{}`{}; give them other names there",
+        lost.count,
+        lost.names.join("`, `"),
+        match lost.names.len() < lost.count {
+            true => ", …",
+            false => "",
+        },
+    );
 }

@@ -19,6 +19,19 @@ pub struct Api {
     pub model_path: String,
     /// Path of the health probe.
     pub health_path: String,
+    /// Where its nodes tell their version; `None` where no such place is known, and then no least version is asked of them.
+    pub version: Option<VersionPlace>,
+}
+
+/// `api.version_path` and what goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VersionPlace {
+    /// Path of a JSON object.
+    pub path: String,
+    /// The field of it that holds the version.
+    pub field: String,
+    /// Whether it is a version of Ollama, which `/api/version` may tell.
+    pub is_ollamas: bool,
 }
 
 /// `api.anthropic_support` of a type that has it.
@@ -118,6 +131,12 @@ fn bit(operation: Operation) -> u64 {
 }
 
 impl Api {
+    /// Where a type with Ollama's listings keeps another of them that it does not name: beside the one that it names.
+    pub fn beside_listing(&self, path: &str) -> String {
+        let before = self.model_path.strip_suffix("/api/tags").unwrap_or("");
+        format!("{before}{path}")
+    }
+
     /// Where a call is: behind the preferred extra part, else at its own path, else at the first longer one.
     fn path_at(&self, canonical: &str, extra: &str) -> Option<&str> {
         let ends = |path: &&String| extra_of(path, canonical).is_some();

@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::api::Served;
-pub use self::api::{Api, MessagesApi, Needs};
+pub use self::api::{Api, MessagesApi, Needs, VersionPlace};
 pub use self::detection::{Detection, Evidence, detect, questions};
 use self::extraction::Figures;
 pub use self::resources::{Characteristics, Demand, Limit, Resources};
@@ -100,6 +100,8 @@ pub struct ModelPatterns {
     pub capabilities: BTreeMap<String, Vec<Glob>>,
     /// Length of context in tokens; the first pattern that means a model decides.
     pub contexts: Vec<(Glob, u64)>,
+    /// Whether its servers themselves know a model by every spelling of its name, as Ollama does.
+    pub loose_names: bool,
 }
 
 impl Profile {
@@ -179,6 +181,13 @@ impl Profile {
     /// Where a call is on a node of this type; `None` for a call it does not serve.
     pub fn path_of(&self, operation: Operation) -> Option<&str> {
         self.served.path_of(operation)
+    }
+
+    /// Where its nodes tell which models are in their memory; `None` where the listing of what is installed says that as well.
+    pub fn loaded_path(&self) -> Option<String> {
+        let named = || self.path_of(Operation::Ps).map(str::to_owned);
+        let is_apart = self.listing == Listing::Ollama;
+        is_apart.then(|| named().unwrap_or_else(|| self.api.beside_listing("/api/ps")))
     }
 
     /// The path to ask a node for: `path` as a call names it (`/v1/models/llama3`), put where this type keeps the call. A call it

@@ -8,6 +8,8 @@ mod recognize;
 
 mod relay;
 
+mod strangers;
+
 mod types;
 
 mod failover;

@@ -4,7 +4,7 @@ use super::super::node::path;
 use super::super::problem::Problem;
 use super::super::section::{Section, Set};
 use super::super::text::{Wrong, number};
-use crate::profile::{Api, Listing, MessagesApi, Profile};
+use crate::profile::{Api, Listing, MessagesApi, Profile, VersionPlace};
 
 /// Olla's words for its parsers; most read the same listing.
 const FORMATS: &[(&str, Listing)] = &[
@@ -22,6 +22,8 @@ const FORMATS: &[(&str, Listing)] = &[
     ("litellm", Listing::OpenAi),
     ("omlx", Listing::OpenAi),
 ];
+
+const OLLAMA_VERSION: &str = "/api/version";
 
 /// What `request` says beside the listing.
 pub(super) struct Request {
@@ -101,6 +103,7 @@ pub(super) fn api(root: &mut Section, profile: &Profile, request: &Request, is_n
     let health_path = own_path(&mut s, "health_check_path");
     let openai_compatible = s.flag("openai_compatible", base.openai_compatible);
     let messages = messages(&mut s, base.messages.as_ref());
+    let version = VersionKeys::read(&mut s);
     s.close();
     let indices = indices(root.section("path_indices"), &all);
     let usual = |key: &str, kept: &str, guess: &str| match kept {
@@ -115,12 +118,53 @@ pub(super) fn api(root: &mut Section, profile: &Profile, request: &Request, is_n
     let model_path = model_path.unwrap_or_else(|| usual("models", &base.model_path, guess));
     let health_path =
         health_path.unwrap_or_else(|| usual("health", &base.health_path, &model_path));
-    Api {
+    let api = Api {
         openai_compatible,
         messages,
         paths: all,
         model_path,
         health_path,
+        version: None,
+    };
+    Api {
+        version: version.place(profile, &api),
+        ..api
+    }
+}
+
+/// What a file says of the place of a version.
+struct VersionKeys {
+    path: Option<String>,
+    field: Option<String>,
+    is_ollamas: Option<bool>,
+}
+
+impl VersionKeys {
+    fn read(s: &mut Section) -> VersionKeys {
+        VersionKeys {
+            path: s.parse("version_path", None, |text| path(text).map(Some)),
+            field: s.text("version_field").map(|set| set.text),
+            is_ollamas: flag(s, "ollama_version"),
+        }
+    }
+
+    /// A type with Ollama's listings has its version where it has them, even if the file does not say so.
+    fn place(self, profile: &Profile, api: &Api) -> Option<VersionPlace> {
+        let base = profile.api().version.as_ref();
+        let usual = || match profile.listing {
+            Listing::Ollama => {
+                let named = api.paths.iter().find(|it| it.ends_with(OLLAMA_VERSION));
+                Some(named.map_or_else(|| api.beside_listing(OLLAMA_VERSION), String::clone))
+            }
+            Listing::OpenAi | Listing::LmStudio => base.map(|base| base.path.clone()),
+        };
+        Some(VersionPlace {
+            path: self.path.or_else(usual)?,
+            field: self.field.unwrap_or_else(|| {
+                base.map_or_else(|| "version".to_owned(), |base| base.field.clone())
+            }),
+            is_ollamas: self.is_ollamas.or(base.map(|base| base.is_ollamas)) == Some(true),
+        })
     }
 }
 

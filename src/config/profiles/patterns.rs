@@ -56,6 +56,7 @@ pub(super) fn models(mut s: Section, models: &mut ModelPatterns) {
             "write `{{.Name}}`: models keep the names their nodes give them",
         )),
     });
+    models.loose_names = s.flag("loose_names", models.loose_names);
     let capabilities = s.section("capability_patterns");
     for entry in capabilities.entries() {
         let Value::List(items) = &entry.tree.value else {

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use bytes::Bytes;
 
+use super::fields::{self, Kind, Kinds};
 use crate::fleet::listing::Fields;
 
 /// A JSON object under construction: fields in order, values as they came.
@@ -14,15 +15,22 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Takes over all fields of a node's entry but those we say ourselves. Its `name` and `model` become `name`, when given.
-    pub(super) fn keep(&mut self, raw: &str, ours: &[&str], name: Option<&str>) {
+    /// Takes over all fields of a node's entry but those we say ourselves and those that clients could not parse. Its `name` and
+    /// `model` become `name`, when given.
+    pub(super) fn keep(&mut self, raw: &str, ours: &[&str], name: Option<&str>, kinds: Kinds) {
         // `listing` has parsed this text before, so an error would be our own; the entry then has our fields only.
         let fields = Fields::parse(raw).map_or_else(|_| Vec::new(), |fields| fields.0);
         for (field, value) in fields {
             match name {
                 _ if ours.contains(&field.as_str()) => (),
+                _ if !fields::passes(&field, value.get(), kinds) => (),
                 Some(name) if matches!(field.as_str(), "name" | "model") => {
                     self.text(&field, name);
+                }
+                _ if kinds(&field) == Kind::Details => {
+                    let mut details = Entry::default();
+                    details.keep(value.get(), &[], None, fields::details);
+                    self.field(&field, &details.finish());
                 }
                 _ => self.field(&field, value.get()),
             }

@@ -44,8 +44,8 @@ pub struct Line<'a> {
     pub teller: &'a Node,
     /// That node's entry.
     pub model: &'a Installed,
-    /// Whether `name` only stands for the model.
-    pub is_alias: bool,
+    /// What `name` stands for, where it is an alias: the name of the model that speaks for it.
+    pub stands_for: Option<&'a ModelKey>,
 }
 
 impl<'a> Line<'a> {
@@ -60,7 +60,7 @@ impl<'a> Line<'a> {
             key,
             teller,
             model: &teller.models()[offered.place],
-            is_alias: false,
+            stands_for: None,
             holders,
         })
     }
@@ -68,6 +68,11 @@ impl<'a> Line<'a> {
     /// The name, where the teller's own entry has another.
     pub(super) fn renamed(&self) -> Option<&'a str> {
         (*self.name != *self.model.name).then_some(self.name)
+    }
+
+    /// Whether the name only stands for a model.
+    pub fn is_alias(&self) -> bool {
+        self.stands_for.is_some()
     }
 
     pub(super) fn is_loaded(&self) -> bool {
@@ -126,12 +131,15 @@ impl Snapshot {
 
     /// The line of one name.
     pub fn line(&self, asked: &str, scope: &Scope) -> Option<Line<'_>> {
-        let key = ModelKey::parse(asked).ok()?;
-        let known = self.index.get_key_value(&key);
+        self.line_of(&ModelKey::parse_any(asked).ok()?, scope)
+    }
+
+    pub(super) fn line_of(&self, key: &ModelKey, scope: &Scope) -> Option<Line<'_>> {
+        let known = self.index.get_key_value(key);
         let line =
             known.and_then(|(key, holders)| Line::new(self, key, self.visible(holders, scope)));
         line.or_else(|| {
-            let alias = self.rules.aliases.iter().find(|alias| alias.key == key)?;
+            let alias = self.rules.aliases.iter().find(|alias| alias.key == *key)?;
             self.alias(alias, scope)
         })
     }
@@ -148,8 +156,12 @@ impl Snapshot {
             return None;
         }
         let mut targets = alias.models.iter().filter_map(|target| {
-            let holders = self.visible(self.index.get(target)?, scope);
-            Line::new(self, &alias.key, holders)
+            let (target, holders) = self.index.get_key_value(target)?;
+            let line = Line::new(self, &alias.key, self.visible(holders, scope))?;
+            Some(Line {
+                stands_for: Some(target),
+                ..line
+            })
         });
         let mut line = targets.next()?;
         for later in targets {
@@ -159,7 +171,6 @@ impl Snapshot {
         line.holders.sort_by_key(|holder| holder.at);
         line.holders.dedup_by_key(|holder| holder.at);
         line.name = &alias.name;
-        line.is_alias = true;
         Some(line)
     }
 }

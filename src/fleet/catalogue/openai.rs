@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::entry::{Entry, list, quoted};
+use super::fields;
 use super::line::Line;
 use crate::dialect::Format;
 use crate::profile::Listing;
@@ -45,7 +46,7 @@ fn openai(format: Format, line: &Line<'_>, id: &str) -> String {
     let mut entry = Entry::default();
     entry.text("id", id);
     if line.teller.config.profile.listing != Listing::Ollama {
-        entry.keep(&model.raw, &["id"], line.renamed());
+        entry.keep(&model.raw, &["id"], line.renamed(), fields::openai);
     }
     entry.default_field("object", "\"model\"");
     entry.default_field("created", &model.modified.unix_s.to_string());
@@ -120,7 +121,7 @@ fn lm_studio(line: &Line<'_>, id: &str) -> String {
             "state",
             "max_context_length",
         ];
-        entry.keep(&line.model.raw, &ours, line.renamed());
+        entry.keep(&line.model.raw, &ours, line.renamed(), fields::openai);
     }
     entry.finish()
 }

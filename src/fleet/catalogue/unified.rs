@@ -11,6 +11,7 @@ use crate::dialect::Filter;
 use crate::fleet::health::Health;
 use crate::fleet::snapshot::{Holder, Node, Snapshot};
 use crate::fleet::timestamp::Timestamp;
+use crate::model::ModelKey;
 
 /// A model under all its names.
 pub struct Unified<'a> {
@@ -27,67 +28,96 @@ pub struct Moment {
     pub unix_s: i64,
 }
 
-impl Snapshot {
-    /// The models of the catalogue, the newest first. Names of one digest are one model, unless the rules say otherwise.
-    pub fn unified(&self, scope: &Scope) -> Vec<Unified<'_>> {
-        let lines = self.lines(scope);
-        let groups = self.groups(&lines);
-        let mut models: Vec<Unified<'_>> = Vec::new();
-        let mut places: HashMap<usize, usize> = HashMap::new();
-        for (line, group) in lines.into_iter().zip(groups) {
-            let place = *places.entry(group).or_insert(models.len());
-            match models.get_mut(place) {
-                Some(model) => model.lines.push(line),
-                None => models.push(Unified { lines: vec![line] }),
+/// Which names are one model. Made once for a catalogue, since it takes a look at all of it.
+#[derive(Debug)]
+pub(in crate::fleet) struct Groups {
+    /// The names of each model, as [`Unified::lines`] has them.
+    models: Vec<Vec<ModelKey>>,
+    places: HashMap<ModelKey, usize>,
+}
+
+impl Groups {
+    pub(in crate::fleet) fn of(view: &Snapshot, scope: &Scope) -> Groups {
+        let lines = view.lines(scope);
+        let places = group(&lines, view.rules().unify);
+        let mut models: Vec<Vec<&Line<'_>>> = Vec::new();
+        let mut order: HashMap<usize, usize> = HashMap::new();
+        for (line, place) in lines.iter().zip(places) {
+            let at = *order.entry(place).or_insert(models.len());
+            match models.get_mut(at) {
+                Some(model) => model.push(line),
+                None => models.push(vec![line]),
             }
         }
         for model in &mut models {
             // The name that most nodes have speaks, of several the shortest.
-            model.lines.sort_by(|a, b| {
-                let rank = |line: &Line<'_>| {
-                    (
-                        line.is_alias,
-                        usize::MAX - line.holders.len(),
-                        line.name.len(),
-                    )
-                };
-                (rank(a), a.name).cmp(&(rank(b), b.name))
+            model.sort_by_key(|line| {
+                let (rarity, length) = (usize::MAX - line.holders.len(), line.name.len());
+                (line.is_alias(), rarity, length, line.name)
             });
         }
-        models
-    }
-
-    /// For each line the place of the line that its group is known by.
-    fn groups(&self, lines: &[Line<'_>]) -> Vec<usize> {
-        let mut parents: Vec<usize> = (0..lines.len()).collect();
-        if !self.rules.unify {
-            return parents;
+        let keys = models
+            .iter()
+            .map(|model| model.iter().map(|line| line.key.clone()).collect());
+        let models: Vec<Vec<ModelKey>> = keys.collect();
+        let place = |(at, model): (usize, &Vec<ModelKey>)| -> Vec<(ModelKey, usize)> {
+            model.iter().map(|key| (key.clone(), at)).collect()
+        };
+        Groups {
+            places: models.iter().enumerate().flat_map(place).collect(),
+            models,
         }
-        let mut known: HashMap<&str, usize> = HashMap::new();
-        for (at, line) in lines.iter().enumerate() {
-            // An alias is its first target; what else it stands for are models of their own.
-            let others = if line.is_alias { &[] } else { &*line.holders };
-            let digests = others.iter().map(|holder| &*self.model_of(holder).digest);
-            for digest in digests.chain([&*line.model.digest]) {
-                if digest.is_empty() {
-                    continue;
-                }
-                let other = *known.entry(digest).or_insert(at);
-                let (a, b) = (root(&mut parents, at), root(&mut parents, other));
-                parents[a.max(b)] = a.min(b);
-            }
-        }
-        (0..lines.len()).map(|at| root(&mut parents, at)).collect()
     }
 }
 
-/// The root of a tree, whose branches become shorter on the way.
-fn root(parents: &mut [usize], mut at: usize) -> usize {
-    while parents[at] != at {
-        parents[at] = parents[parents[at]];
-        at = parents[at];
+/// A number for each line, the same for those that are one model: by the digest of the entry that speaks for a name and by nothing
+/// else of its holders, or a name in conflict would make one model of two. An alias is what it stands for.
+fn group(lines: &[Line<'_>], unify: bool) -> Vec<usize> {
+    let mut groups: Vec<usize> = (0..lines.len()).collect();
+    if !unify {
+        return groups;
     }
-    at
+    let mut digests: HashMap<&str, usize> = HashMap::new();
+    let mut keys: HashMap<&ModelKey, usize> = HashMap::new();
+    for (at, line) in lines.iter().enumerate() {
+        if line.is_alias() {
+            continue;
+        }
+        if !line.model.digest.is_empty() {
+            groups[at] = *digests.entry(&line.model.digest).or_insert(at);
+        }
+        keys.insert(line.key, groups[at]);
+    }
+    for (at, line) in lines.iter().enumerate() {
+        if let Some(group) = line.stands_for.and_then(|target| keys.get(target)) {
+            groups[at] = *group;
+        }
+    }
+    groups
+}
+
+impl Snapshot {
+    /// The models of the catalogue, the newest first. Names of one digest are one model, unless the rules say otherwise.
+    pub fn unified(&self, scope: &Scope) -> Vec<Unified<'_>> {
+        let groups = self.groups(scope);
+        let models = groups.models.iter();
+        models.map(|keys| self.unite(keys, scope)).collect()
+    }
+
+    /// The model that has this name among its own; `None` when nobody offers it.
+    fn unified_as(&self, asked: &str, scope: &Scope) -> Option<Unified<'_>> {
+        let groups = self.groups(scope);
+        let key = ModelKey::parse_any(asked).ok()?;
+        let keys = groups.models.get(*groups.places.get(&key)?)?;
+        Some(self.unite(keys, scope))
+    }
+
+    fn unite(&self, keys: &[ModelKey], scope: &Scope) -> Unified<'_> {
+        let lines = keys.iter().filter_map(|key| self.line_of(key, scope));
+        Unified {
+            lines: lines.collect(),
+        }
+    }
 }
 
 impl<'a> Unified<'a> {
@@ -99,11 +129,11 @@ impl<'a> Unified<'a> {
     /// Who has it under any of its names; a node may be there several times. An alias may stand for other models as well, so its
     /// nodes count only where no name of the model's own is listed.
     pub fn holders(&self) -> impl Iterator<Item = &'a Holder> {
-        let only_aliases = self.main().is_alias;
+        let only_aliases = self.main().is_alias();
         let lines = self
             .lines
             .iter()
-            .filter(move |line| only_aliases || !line.is_alias);
+            .filter(move |line| only_aliases || !line.is_alias());
         lines.flat_map(|line| line.holders.iter().copied())
     }
 
@@ -178,11 +208,7 @@ fn facts(view: &Snapshot, model: &Unified<'_>) -> String {
 
 /// `/olla/models/{asked}`, by any of the model's names; `None` when nobody offers it.
 pub(super) fn detail(view: &Snapshot, scope: &Scope, asked: &str, moment: Moment) -> Option<Bytes> {
-    let key = view.line(asked, scope)?.key;
-    let models = view.unified(scope);
-    let model = models
-        .iter()
-        .find(|model| model.lines.iter().any(|line| line.key == key))?;
+    let model = view.unified_as(asked, scope)?;
     let main = model.main();
     let about = &main.model.about;
     let nodes = model.nodes(view);
@@ -202,7 +228,7 @@ pub(super) fn detail(view: &Snapshot, scope: &Scope, asked: &str, moment: Moment
         let mut entry = Entry::default();
         entry.text("name", line.name);
         let source = &*line.teller.config.profile.name;
-        entry.text("source", if line.is_alias { "alias" } else { source });
+        entry.text("source", if line.is_alias() { "alias" } else { source });
         entry.finish()
     });
     entry.field("aliases", &array(aliases));

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 
+use super::whole::{tags, v1_models};
 use super::*;
 
 const TAGS: &[u8] = include_bytes!("../../../tests/golden/catalogue/ollama-0.24.0-tags.json");
@@ -27,7 +28,7 @@ fn recorded_listings_are_read_whole() {
     let served = v1_models(V1_MODELS).unwrap();
     assert_eq!(&*served[0].name, "Qwen/Qwen3-8B");
     assert_eq!(
-        version(br#"{"version":"0.33.0-rc2"}"#).unwrap(),
+        version(br#"{"version":"0.33.0-rc2"}"#, "version").unwrap(),
         "0.33.0-rc2"
     );
 }
@@ -44,7 +45,7 @@ fn odd_listings_are_read_as_far_as_they_make_sense() {
         ),
         // A name that nobody could ask for, or none at all, costs the entry and not the node.
         (
-            r#"{"models":[{"name":"a b"},{"name":7},{},{"name":"c"}]}"#,
+            r#"{"models":[{"name":"a?b"},{"name":7},{},{"name":"c"}]}"#,
             vec!["c"],
         ),
         // Two spellings of one model are one model.
@@ -92,10 +93,10 @@ fn hostile_listings_are_refused_with_a_reason() {
     assert_eq!(tags(at_the_limit.as_bytes()), Ok(vec![]));
     assert!(tags(b"{\"models\":[{\"name\":\"\xff\"}]}").is_err());
     for body in [r#"{"version":7}"#, r#"{"version":""}"#, "{}"] {
-        assert!(version(body.as_bytes()).is_err(), "{body}");
+        assert!(version(body.as_bytes(), "version").is_err(), "{body}");
     }
     let long = format!(r#"{{"version":"{}"}}"#, "1".repeat(WORD_BYTES_MAX + 1));
-    assert!(version(long.as_bytes()).is_err());
+    assert!(version(long.as_bytes(), "version").is_err());
 }
 
 #[test]
@@ -157,7 +158,7 @@ proptest! {
     #[test]
     fn garbage_never_panics(body in prop::collection::vec(any::<u8>(), 0..200), cut in 0_usize..4000) {
         let _ = tags(&body);
-        let _ = version(&body);
+        let _ = version(&body, "version");
         let _ = v1_models(&body);
         prop_assert!(tags(&TAGS[..cut.min(TAGS.len() - 2)]).is_err());
     }

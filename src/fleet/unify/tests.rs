@@ -148,7 +148,7 @@ fn the_type_of_the_node_knows_more_by_name() {
     let profile = profile.find("ollama").unwrap();
     let body = br#"{"models":[{"name":"my-llava"},{"name":"bakllava","capabilities":["completion"]},
         {"name":"super-embedder"},{"name":"starcoder-32k","details":{"context_length":7}},{"name":"plain-32k"}]}"#;
-    let mut models = crate::fleet::listing::tags(body).unwrap();
+    let mut models = crate::fleet::listing::whole::tags(body).unwrap();
     complete(&mut models, profile);
     let told: Vec<String> = models
         .iter()

@@ -89,6 +89,48 @@ fn every_key_of_a_profile_is_documented() {
     }
 }
 
+#[test]
+fn what_a_type_does_not_name_is_where_its_listing_is() {
+    let find = |file: &str| {
+        let config = with_file(file).unwrap();
+        let name = file.lines().next().unwrap().trim_start_matches("name: ");
+        Arc::clone(config.profiles.find(name).unwrap())
+    };
+    let told = |file: &str| {
+        let profile = find(file);
+        let version = profile.api().version.clone();
+        let version = version.map(|it| (it.path, it.field, it.is_ollamas));
+        let (path, field, is_ollamas) = version.unwrap_or_default();
+        let loaded = profile.loaded_path().unwrap_or_default();
+        format!("{loaded} {path} {field} {is_ollamas}")
+    };
+    for (file, expected) in [
+        (
+            "name: box\napi: { paths: [/box/api/chat], model_discovery_path: /box/api/tags }\nrequest: { response_format: ollama }",
+            "/box/api/ps /box/api/version version false",
+        ),
+        (
+            "name: box\napi: { paths: [/a/api/tags, /b/api/ps, /b/api/version], ollama_version: true }\nrequest: { response_format: ollama }",
+            "/b/api/ps /b/api/version version true",
+        ),
+        ("name: ollama\n", "/api/ps /api/version version true"),
+        (
+            "name: openwebui\n",
+            "/ollama/api/ps /ollama/api/version version true",
+        ),
+        (
+            "name: box\napi: { paths: [/v1/models], version_path: /about, version_field: release }",
+            " /about release false",
+        ),
+        ("name: box\napi: { paths: [/v1/models] }", "   false"),
+        ("name: llamacpp\n", " /props build_info false"),
+    ] {
+        assert_eq!(told(file), expected, "{file}");
+    }
+    assert!(find("name: ollama\n").models.loose_names);
+    assert!(!find("name: openwebui\n").models.loose_names);
+}
+
 proptest! {
     #[test]
     fn no_text_makes_the_reader_panic(line in 0usize..60, text in "( ){0,4}(- |[a-z_]{1,9}: )?(\\[|\\{|[0-9.]{1,20}|[a-z*/\\-]{1,6}|\\PC{0,4})") {

@@ -78,7 +78,7 @@ pub(super) fn mixed(rules: Rules) -> Fleet {
         install(
             &fleet,
             node,
-            listing::tags(&golden(&format!("mixed/{file}.json"))).unwrap(),
+            listing::whole::tags(&golden(&format!("mixed/{file}.json"))).unwrap(),
         );
     }
     for (node, file) in [(0, "gpu-0"), (2, "gpu-2")] {
@@ -86,7 +86,7 @@ pub(super) fn mixed(rules: Rules) -> Fleet {
         see(&fleet, node, Observation::Loaded(loaded));
     }
     for (node, file) in [(3, "vllm"), (4, "llamacpp"), (5, "lmstudio")] {
-        let models = listing::v1_models(&golden(&format!("mixed/{file}.json"))).unwrap();
+        let models = listing::whole::v1_models(&golden(&format!("mixed/{file}.json"))).unwrap();
         install(&fleet, node, models);
     }
     for node in [0, 1, 3, 4, 5] {
@@ -198,20 +198,7 @@ fn a_filter_leaves_what_fits() {
 fn one_digest_is_one_model_unless_the_rules_say_otherwise() {
     let groups = |unify| {
         let view = mixed(Rules { unify, ..rules() }).view();
-        let mut names: Vec<String> = view
-            .unified(&Scope::ALL)
-            .iter()
-            .map(|model| {
-                model
-                    .lines
-                    .iter()
-                    .map(|line| line.name)
-                    .collect::<Vec<_>>()
-                    .join("+")
-            })
-            .collect();
-        names.sort();
-        names
+        united(&view)
     };
     let united = groups(true);
     assert!(
@@ -223,6 +210,52 @@ fn one_digest_is_one_model_unless_the_rules_say_otherwise() {
         "{united:?}"
     );
     assert_eq!(united.len() + 3, groups(false).len());
+}
+
+fn united(view: &Snapshot) -> Vec<String> {
+    let models = view.unified(&Scope::ALL);
+    let names = models.iter().map(|model| {
+        let names: Vec<&str> = model.lines.iter().map(|line| line.name).collect();
+        names.join("+")
+    });
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_name_in_conflict_does_not_make_one_model_of_two() {
+    let fleet = Fleet::new(vec![], LIMITS);
+    let nodes = [ollama("a"), ollama("b"), of_type("vllm")].map(Into::into);
+    let rules = Rules {
+        aliases: vec![alias("W", &["nobody", "plain", "p"]), alias("x", &["q"])],
+        ..Rules::default()
+    };
+    fleet.reconfigure(nodes.into(), LIMITS, rules, |_| ());
+    for (node, body) in [
+        (
+            0,
+            r#"{"models":[{"name":"m","digest":"d1"},{"name":"p","digest":"d1"}]}"#,
+        ),
+        (
+            1,
+            r#"{"models":[{"name":"m","digest":"d2"},{"name":"q","digest":"d2"}]}"#,
+        ),
+    ] {
+        install(&fleet, node, listing::whole::tags(body.as_bytes()).unwrap());
+    }
+    let served = br#"{"data":[{"id":"plain"},{"id":"other"}]}"#;
+    install(&fleet, 2, listing::whole::v1_models(served).unwrap());
+    let view = fleet.view();
+    assert_eq!(united(&view), ["m+p", "other", "plain+W", "q+x"]);
+    let detail = view
+        .item(&Scope::ALL, Format::Unified, "x", moment())
+        .unwrap();
+    assert!(
+        text(&detail).starts_with(r#"{"id":"q","#),
+        "{}",
+        text(&detail)
+    );
 }
 
 #[test]
