@@ -4,7 +4,7 @@
 //! (else 100), weight 3 (else 1), with two models of which llama is warm. Health is `up`, `down` (failed probes), `ejected`
 //! (failed requests), `trial` (back from that), `refused` (our key), `limited` (for 30 s), `draining` (and up), `unknown`, `new` (unknown,
 //! and its models were never told), `heard` (up, and its models were never told) or `silent` (down, and its models were never told).
-//! Slots may be `auto`.
+//! Slots may be `auto`. `llama^` is a model that the node would ask another company's server for.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -241,9 +241,13 @@ impl Herd {
 pub(crate) fn installed(is_ollama: bool, models: &[&str]) -> Vec<Installed> {
     let names = models.iter().map(|model| model.trim_end_matches('*'));
     let entries: Vec<String> = if is_ollama {
-        names
-            .map(|name| format!(r#"{{"name":"{name}","digest":"d-{name}"}}"#))
-            .collect()
+        let entry = |name: &str| match name.strip_suffix('^') {
+            Some(name) => format!(
+                r#"{{"name":"{name}","digest":"d-{name}","remote_host":"https://ollama.com:443"}}"#
+            ),
+            None => format!(r#"{{"name":"{name}","digest":"d-{name}"}}"#),
+        };
+        names.map(entry).collect()
     } else {
         names.map(|name| format!(r#"{{"id":"{name}"}}"#)).collect()
     };

@@ -223,6 +223,11 @@ impl Snapshot {
         &node.models()[node.offered()[holder.place].place]
     }
 
+    /// Whether one of this snapshot's holders would ask another company's server for the model.
+    pub fn is_remote(&self, holder: &Holder) -> bool {
+        self.model_of(holder).about.remote
+    }
+
     /// The node of that name.
     pub fn named(&self, name: &str) -> Option<&Node> {
         self.nodes.iter().find(|node| node.config.name == name)

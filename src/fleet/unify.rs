@@ -39,6 +39,9 @@ pub struct About {
     pub capabilities: Vec<Box<str>>,
     /// Whether the listing itself says what it can do, so that nobody need guess.
     told: bool,
+    /// Whether the node would ask another company's server for it: Ollama's `remote_host` and `remote_model`, which a copy under
+    /// any name keeps.
+    pub remote: bool,
     /// Longest context, tokens.
     pub context_max: Option<u64>,
     /// On disk; `None` when the listing does not say.
@@ -116,6 +119,10 @@ impl About {
             context_max: numbers.into_iter().flatten().find(|tokens| 0 < *tokens),
             size_bytes: entry.count("size").or_else(|| meta.count("size")),
             told: told_all,
+            remote: ["remote_host", "remote_model"].iter().any(|key| {
+                let value = entry.get(key);
+                value.is_some_and(|value| !matches!(value, "null" | "\"\""))
+            }),
             family,
             variant,
             size_word,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::dialect::{Mount, Operation};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Health, Holder, Node, NodeId, Snapshot, State};
+use crate::model;
 use crate::profile::Needs;
 use crate::routing::pick::Candidate;
 use crate::routing::{Ask, HeadAsk, Lack};
@@ -34,7 +35,13 @@ pub(super) fn holders<'a>(
     now: Instant,
 ) -> Result<Vec<Candidate<'a, &'a Holder>>, NoHolder> {
     asked_node(ask.node_index, view)?;
-    let holding = holding(ask, view);
+    let mut holding = holding(ask, view);
+    let has_any = !holding.is_empty();
+    // Behind an alias stands the operator's own decision.
+    holding.retain(|it| ask.wanted.is_alias() || !view.is_remote(it.holder));
+    if has_any && holding.is_empty() {
+        return Err(model::cloud_refused(ask.wanted.name).into());
+    }
     if holding.is_empty() {
         return Err(NoHolder {
             lack: Some(Lack::Unknown),

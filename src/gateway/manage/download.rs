@@ -14,8 +14,8 @@ use crate::error::{Fault, Kind};
 use crate::gateway::client::{Client, broken};
 use crate::gateway::failure::plain;
 use crate::gateway::proxy::Context;
-use crate::management::source::is_public;
-use crate::management::{Aim, Body, Source};
+use crate::management::source::{is_public, model_name};
+use crate::management::{Aim, Body, Source, free_name};
 
 use super::Desk;
 use super::spool::{FILE_BYTES_MAX, Spool};
@@ -74,6 +74,7 @@ impl Desk {
             let message = "`url` does not end with a file's name; write the address of a file";
             Fault::malformed("bad_url", message)
         })?;
+        free_name(model_name(&file), &self.gateway.fleet.view())?;
         let sha256 = body.text("sha256")?.map(|text| {
             let digits = text.strip_prefix("sha256:").unwrap_or(&text);
             digits.to_ascii_lowercase()

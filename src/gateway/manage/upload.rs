@@ -15,8 +15,7 @@ use crate::gateway::client::Client;
 use crate::gateway::proxy::Context;
 use crate::management::request::quoted;
 use crate::management::source::{file_name, model_name};
-use crate::management::{Aim, Targets, Words, create_from_file};
-use crate::model::ModelKey;
+use crate::management::{Aim, Targets, Words, create_from_file, free_name};
 use crate::telemetry::record::Phase;
 
 use super::Desk;
@@ -101,6 +100,7 @@ impl Desk {
             }
             let file = field.file_name().and_then(file_name);
             let file = file.ok_or_else(|| no_form("its `file` has no usable name"))?;
+            free_name(model_name(&file), &self.gateway.fleet.view())?;
             let mut spool = Spool::new(self.config.state_dir.as_deref()).await?;
             while let Some(piece) = field.chunk().await.map_err(unreadable)? {
                 let taken = held.load(Ordering::Relaxed).min(piece.len() as u64);
@@ -123,7 +123,6 @@ impl Desk {
         let Named { file, mut sealed } = named;
         let (digest, total) = (format!("sha256:{}", sealed.sha256), sealed.bytes);
         let model = model_name(&file).to_owned();
-        ModelKey::parse(&model)?;
         let path = format!("/api/blobs/{digest}");
         let mut lanes = self.open_lanes(&path, Some(total), targets.clone()).await;
         let mut sent = 0;

@@ -30,7 +30,7 @@ async fn upload(herd: &Herd, path: &str, body: &[u8], chunked: bool) -> Reply {
         false => format!("content-length: {}", body.len()),
     };
     raw.send(format!(
-        "POST {path} HTTP/1.1\r\nhost: g\r\n{framing}\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\n{framing}\r\n\r\n"
     ))
     .await;
     for piece in body.chunks(100_000) {
@@ -154,7 +154,7 @@ async fn a_client_that_leaves_an_upload_leaves_nothing() {
     let digest = digest_of(b"never");
     let mut raw = Raw::open(herd.addr()).await;
     raw.send(format!(
-        "POST /api/blobs/{digest} HTTP/1.1\r\nhost: g\r\ncontent-length: 1000000\r\n\r\nstart"
+        "POST /api/blobs/{digest} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\nstart"
     ))
     .await;
     for node in 0..2 {

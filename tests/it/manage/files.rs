@@ -213,7 +213,7 @@ fn form(parts: &[(&str, &str, &[u8])]) -> Vec<u8> {
 async fn upload(herd: &Herd, body: &[u8]) -> Reply {
     let mut raw = Raw::open(herd.addr()).await;
     raw.send(format!(
-        "POST /ollama/models/upload HTTP/1.1\r\nhost: g\r\ncontent-type: multipart/form-data; boundary=edge\r\n\
+        "POST /ollama/models/upload HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=edge\r\n\
          content-length: {}\r\n\r\n",
         body.len()
     ))
@@ -272,7 +272,7 @@ async fn files_on_their_way_have_a_limit_of_their_own() {
     let (shop, dir) = (shop().await, Dir::new("many"));
     let herd = over_shop(&shop, &dir.0).await;
     let half = &form(&[("file", "x.gguf", b"half")])[..80];
-    let head = "POST /models/upload HTTP/1.1\r\nhost: g\r\ncontent-type: multipart/form-data; boundary=edge\r\n\
+    let head = "POST /models/upload HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=edge\r\n\
                 content-length: 1000\r\n\r\n";
     let mut waiting = Vec::new();
     for _ in 0..4 {
