@@ -107,8 +107,8 @@ fn main() -> ExitCode {
         Command::Reload(args) => {
             cli::reload(&args, || configured(cli.config.as_deref())).and_then(|said| print(&said))
         }
-        Command::Demo(args) => run_demo(&args),
-        Command::DemoNode(args) => run_demo_node(&args),
+        Command::Demo(args) => without_file(cli.config).and_then(|()| run_demo(&args)),
+        Command::DemoNode(args) => without_file(cli.config).and_then(|()| run_demo_node(&args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -198,6 +198,17 @@ fn serve(file: Option<PathBuf>) -> Result<(), String> {
 fn run(config: Config, origin: Option<Origin>) -> Result<(), String> {
     telemetry::log::install(&config.logging, gateway::REPETITIVE_LOGS);
     gateway::server::run(config, origin).map_err(|fault| fault.message)
+}
+
+/// What shows something of its own making must not seem to show a file.
+fn without_file(file: Option<PathBuf>) -> Result<(), String> {
+    match file {
+        None => Ok(()),
+        Some(file) => Err(format!(
+            "the demonstration reads no configuration; run `arriero -c {}` for that one",
+            file.display()
+        )),
+    }
 }
 
 fn run_demo(args: &DemoArgs) -> Result<(), String> {

@@ -18,6 +18,7 @@ use crate::management::source::{is_public, model_name};
 use crate::management::{Aim, Body, Source, free_name};
 
 use super::Desk;
+use super::ending::Ending;
 use super::spool::{FILE_BYTES_MAX, Spool};
 use super::upload::{Events, Named, tell_of_file};
 
@@ -54,9 +55,14 @@ impl Desk {
         let _room = self.gateway.jobs.file()?;
         let (mut events, told) = Events::new();
         let nodes = targets.clone();
+        let ids = targets.nodes.iter().map(|it| it.node).collect();
+        let mut ending = Ending::of(&self, &format!("download of {}", wanted.file), ids);
         let work = pin!(async {
-            let named = self.fetch(wanted, &mut events).await?;
-            self.deliver(named, nodes, &mut events).await
+            let done = match self.fetch(wanted, &mut events).await {
+                Ok(named) => self.deliver(named, nodes, &mut events, &mut ending).await,
+                Err(fault) => Err(fault),
+            };
+            done.inspect_err(|fault| ending.failed(fault))
         });
         tell_of_file(client, work, told, &targets, ctx).await
     }

@@ -6,7 +6,11 @@ mod door;
 
 mod download;
 
+mod ending;
+
 mod errand;
+
+mod feed;
 
 mod job;
 
