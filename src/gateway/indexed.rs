@@ -4,14 +4,14 @@ use std::pin::pin;
 
 use pingora::http::ResponseHeader;
 
-use crate::dialect::Call;
+use crate::dialect::{self, Call};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Lease, NodeId, Observation, listing};
 use crate::routing::{self, HeadAsk, HeadRoute, NoRoute, OllaWords};
 use crate::telemetry::record::{EndBy, Phase};
 
 use super::client::{Client, broken, insert};
-use super::fetch::{FetchLimits, Fetched};
+use super::fetch::{FetchLimits, Fetched, Unanswered};
 use super::head;
 use super::proxy::Context;
 use super::relay::ServedBy;
@@ -78,30 +78,37 @@ impl Gateway {
         Ok((route, lease))
     }
 
-    /// The node's health learns how it went.
+    /// The node's health learns of what speaks against it. A listing that goes well says little of a node that fails chats.
     fn judge_fetched(
         &self,
-        fetched: Result<Fetched, String>,
+        fetched: Result<Fetched, Unanswered>,
         node: NodeId,
         name: &str,
     ) -> Result<Fetched, Fault> {
-        match fetched {
-            Ok(fetched) if fetched.status == 401 => {
-                let message = format!(
-                    "node `{name}` does not accept our key; correct its `auth` in the configuration"
-                );
-                self.observe(node, Observation::Traffic(Err(message.clone())));
-                Err(Fault::new(Kind::NodeFailed, message))
+        let failed = |why: String, blames_node: bool| {
+            if blames_node {
+                self.observe(node, Observation::Traffic(Err(why.clone())));
             }
+            Fault::new(Kind::NodeFailed, why)
+        };
+        match fetched {
+            Ok(fetched) if fetched.status == 401 => Err(failed(
+                format!(
+                    "node `{name}` does not accept our key; correct its `auth` in the configuration"
+                ),
+                true,
+            )),
             Ok(fetched) => {
-                self.observe(node, Observation::Traffic(Ok(())));
+                if dialect::counts_against_node(fetched.status, &fetched.body) {
+                    let why = format!("node `{name}` answered {}", fetched.status);
+                    self.observe(node, Observation::Traffic(Err(why)));
+                }
                 Ok(fetched)
             }
-            Err(why) => {
-                let message = format!("node `{name}` failed: {why}");
-                self.count_failure(name, "connect");
-                self.observe(node, Observation::Traffic(Err(message.clone())));
-                Err(Fault::new(Kind::NodeFailed, message))
+            Err(unanswered) => {
+                self.count_failure(name, unanswered.reason);
+                let message = format!("node `{name}` failed: {}", unanswered.why);
+                Err(failed(message, unanswered.blames_node()))
             }
         }
     }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::fleet::{self, NodeId, Observation, listing};
 use crate::profile::Listing;
 
-use super::Gateway;
 use super::fetch::{FetchLimits, Useless};
+use super::{Gateway, now};
 
 /// Longest answer to `/api/version` that is read.
 const VERSION_BYTES_MAX: usize = 64 * 1024;
@@ -29,6 +29,7 @@ impl Gateway {
         };
         let config = &access.config;
         let whole_list = limits(time, listing::LISTING_BYTES_MAX);
+        let turn = self.fleet.turn();
         let list = self
             .get_useful(node, &access, &config.model_path, whole_list)
             .await;
@@ -53,7 +54,8 @@ impl Gateway {
         if let Some(node) = self.fleet.view().node(node) {
             node.moments().note_listing(self.uptime());
         }
-        self.observe(node, Observation::Installed { models, version });
+        let seen = Observation::Installed { models, version };
+        self.fleet.observe_in_turn(node, seen, turn, now());
         Ok(())
     }
 
@@ -68,8 +70,10 @@ impl Gateway {
         match access.config.profile.listing {
             Listing::Ollama => {
                 let whole_list = limits(time, listing::LISTING_BYTES_MAX);
+                let turn = self.fleet.turn();
                 let list = self.get(node, &access, "/api/ps", whole_list).await?;
-                self.observe(node, Observation::Loaded(listing::ps(&list)?));
+                let seen = Observation::Loaded(listing::ps(&list)?);
+                self.fleet.observe_in_turn(node, seen, turn, now());
                 Ok(())
             }
             // Its one list tells both.

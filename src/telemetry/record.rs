@@ -281,8 +281,8 @@ const BARE: &[&str] = &[
 /// A name no longer than names may be: a client may have asked for one of a hundred megabytes.
 fn shown(name: &str) -> String {
     match name.len() {
-        ..=NAME_BYTES_MAX => name.to_owned(),
-        _ => format!("{}…", &name[..name.floor_char_boundary(NAME_BYTES_MAX)]),
+        ..=NAME_BYTES_MAX => name.to_owned(), // as nearly always
+        _ => name.chars().take(NAME_BYTES_MAX).chain(['…']).collect(),
     }
 }
 

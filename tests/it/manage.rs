@@ -39,6 +39,18 @@ pub(super) async fn listed(herd: &Herd) -> Vec<String> {
     names
 }
 
+/// How often changes ended so: `pull done`, with the number.
+pub(super) async fn ends(herd: &Herd) -> Vec<String> {
+    let text = herd.admin("/metrics").await.text();
+    let series = text.lines().filter_map(|line| {
+        let labels = line.strip_prefix("arriero_management_total{operation=\"")?;
+        let (operation, rest) = labels.split_once("\",outcome=\"")?;
+        let (outcome, count) = rest.split_once("\"} ")?;
+        Some(format!("{operation} {outcome} {count}"))
+    });
+    series.collect()
+}
+
 pub(super) fn has(herd: &Herd, node: usize, model: &str) -> bool {
     herd.nodes[node]
         .installed()

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use arriero::demo::Fault;
 use sha2::{Digest, Sha256};
 
-use super::{ON, call, has, node, three};
+use super::server::{Answer, over};
+use super::{ON, call, ends, has, node, three};
 use crate::support::client::{Raw, Reply, request};
 use crate::support::{Herd, herd};
 
@@ -175,4 +176,22 @@ async fn a_client_that_leaves_an_upload_leaves_nothing() {
         crate::support::within("the node to be let go", left).await;
         assert_eq!(herd.nodes[node].blob_bytes(&digest), None);
     }
+    assert_eq!(ends(&herd).await, ["blob left 1"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_end_is_told_as_the_nodes_own() {
+    let (herd, _node) = over("300ms", |method, _| match method {
+        "HEAD" => Answer::Whole(404, Vec::new(), Vec::new()),
+        _ => Answer::Early(413, r#"{"error":"that is too much for me"}"#),
+    })
+    .await;
+    // More than the buffers between two processes take, for nobody reads it.
+    let body = vec![7u8; 32 << 20];
+    let path = format!("/api/blobs/{}", digest_of(&body));
+    let refused = upload(&herd, &path, &body, true).await.is(413);
+    let text = refused.text();
+    assert!(text.contains("that is too much for me"), "{text}");
+    assert_eq!(ends(&herd).await, ["blob failed 1"]);
+    herd.is_idle().await;
 }
