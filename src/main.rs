@@ -110,8 +110,8 @@ fn main() -> ExitCode {
         Command::Reload(args) => {
             cli::reload(&args, || load(cli.config)).and_then(|said| print(&said))
         }
-        Command::Demo(args) => run_demo(&args),
-        Command::DemoNode(args) => run_demo_node(&args),
+        Command::Demo(args) => without_file(cli.config).and_then(|()| run_demo(&args)),
+        Command::DemoNode(args) => without_file(cli.config).and_then(|()| run_demo_node(&args)),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -229,6 +229,17 @@ fn run(config: Config, origin: Option<Origin>) -> Result<(), String> {
         log::warn!("{name} is set and not used: the configuration lists the nodes itself");
     }
     gateway::server::run(config, origin).map_err(|fault| fault.message)
+}
+
+/// What shows something of its own making must not seem to show a file.
+fn without_file(file: Option<PathBuf>) -> Result<(), String> {
+    match file {
+        None => Ok(()),
+        Some(file) => Err(format!(
+            "the demonstration reads no configuration; run `arriero -c {}` for that one",
+            file.display()
+        )),
+    }
 }
 
 fn run_demo(args: &DemoArgs) -> Result<(), String> {

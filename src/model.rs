@@ -96,6 +96,15 @@ pub fn is_cloud(name: &str) -> bool {
     tag.is_some_and(|tag| tag == "cloud" || tag.ends_with("-cloud"))
 }
 
+/// The refusal of a model that a node would ask another company's server for: that is the operator's decision, not a client's.
+pub fn cloud_refused(name: &str) -> Fault {
+    let shown: String = name.chars().take(NAME_BYTES_MAX).collect();
+    let message = format!(
+        "`{shown}` is a cloud model, which would send requests to another company; ask for a local model"
+    );
+    Fault::refused(403, "cloud_model", message)
+}
+
 /// Up to three of the candidates that somebody who wrote `name` may have meant, best first.
 pub fn closest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     let asked = name.to_ascii_lowercase();

@@ -126,6 +126,12 @@ impl Alias {
         }
     }
 
+    /// Whether a model of its own name is one of its targets.
+    pub fn names_itself(&self) -> bool {
+        let is_itself = |target: &String| ModelKey::parse(target).is_ok_and(|key| key == self.key);
+        self.targets.iter().any(is_itself)
+    }
+
     /// The alias of that name; `aliases` as [`Config::aliases`](super::Config::aliases) has them.
     pub fn find<'a>(aliases: &'a [Alias], name: &ModelKey) -> Option<&'a Alias> {
         let at = aliases.binary_search_by(|alias| alias.key.cmp(name)).ok()?;

@@ -6,6 +6,7 @@
 //! and its models were never told), `heard` (up, and its models were never told) or `silent` (down, and its models were never told).
 //! Slots may be `auto`. A model may say more of itself, in this order: `llava=completion+vision` lists what it can do, `yi#8192` its
 //! context in tokens, `qwen:7b^2` has 2 requests in flight. Of types hard and soft, 7b models are limited to one request at once.
+//! `llama!` is a model that the node would ask another company's server for.
 
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
@@ -297,11 +298,16 @@ struct Model<'a> {
     context: Option<&'a str>,
     in_flight: usize,
     is_warm: bool,
+    is_remote: bool,
 }
 
 impl Model<'_> {
     fn parse(word: &str) -> Model<'_> {
         let (word, is_warm) = match word.strip_suffix('*') {
+            Some(word) => (word, true),
+            None => (word, false),
+        };
+        let (word, is_remote) = match word.strip_suffix('!') {
             Some(word) => (word, true),
             None => (word, false),
         };
@@ -314,6 +320,7 @@ impl Model<'_> {
             context,
             in_flight: in_flight.map_or(0, |number| number.parse().unwrap()),
             is_warm,
+            is_remote,
         }
     }
 
@@ -325,6 +332,9 @@ impl Model<'_> {
         };
         if let Some(words) = self.capabilities {
             entry += &format!(r#","capabilities":["{}"]"#, words.replace('+', r#"",""#));
+        }
+        if self.is_remote {
+            entry += r#","remote_host":"https://ollama.com:443""#;
         }
         if let Some(tokens) = self.context {
             entry += &format!(r#","context_length":{tokens}"#);

@@ -4,6 +4,7 @@
 //! traffic, goes through [`Fleet::observe`] and nowhere else.
 
 use std::collections::{HashMap, HashSet};
+use std::mem::{Discriminant, discriminant};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -98,6 +99,7 @@ pub struct Fleet {
     snapshot: ArcSwap<Snapshot>,
     writer: Mutex<Writer>,
     picks: AtomicU64,
+    turns: AtomicU64,
     freed: Arc<Notify>,
     /// Counts the changes of who is in the fleet.
     membership: watch::Sender<u64>,
@@ -107,11 +109,17 @@ pub struct Fleet {
 #[derive(Debug)]
 struct Writer {
     machines: HashMap<NodeId, Machine>,
+    /// The latest question of each kind that a node has answered.
+    answered: HashMap<(NodeId, Discriminant<Observation>), Turn>,
     health: HealthConfig,
     next_id: usize,
     /// Names of the nodes that the operator has taken out of service: whatever comes under such a name stays out.
     drained: HashSet<String>,
 }
+
+/// When a node was asked for something, compared with other questions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Turn(u64);
 
 impl Fleet {
     /// A fleet of which nothing is known yet; the first node is `NodeId(0)`, and so on.
@@ -119,11 +127,13 @@ impl Fleet {
         let fleet = Fleet {
             writer: Mutex::new(Writer {
                 machines: HashMap::new(),
+                answered: HashMap::new(),
                 health,
                 next_id: 0,
                 drained: HashSet::new(),
             }),
             picks: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
             freed: Arc::default(),
             snapshot: ArcSwap::from_pointee(Snapshot::new(Vec::new(), Vec::new(), Arc::default())),
             membership: watch::Sender::new(0),
@@ -168,6 +178,7 @@ impl Fleet {
         let ids = nodes.iter().chain(&leaving).map(|node| node.id);
         let ids: HashSet<NodeId> = ids.collect();
         writer.machines.retain(|id, _| ids.contains(id));
+        writer.answered.retain(|(id, _), _| ids.contains(id));
         self.publish(Snapshot::new(nodes, leaving, Arc::new(rules)));
         self.membership.send_modify(|changes| *changes += 1);
     }
@@ -247,14 +258,39 @@ impl Fleet {
         if matches!(seen, Observation::Traffic(Ok(()))) && self.is_steady(node) {
             return;
         }
+        self.learn(&mut self.write(), node, seen, now);
+    }
+
+    /// The moment before a question; for [`Self::observe_in_turn`].
+    pub fn turn(&self) -> Turn {
+        Turn(self.turns.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+
+    /// As [`Self::observe`], for what a node was asked for at `turn`. When it has answered a later question of that kind already, this
+    /// is what used to be true, and is dropped.
+    pub fn observe_in_turn(&self, node: NodeId, seen: Observation, turn: Turn, now: Instant) {
         let mut writer = self.write();
+        if self.snapshot.load().place(node).is_none() {
+            return; // it left while this was found out
+        }
+        let answered = writer
+            .answered
+            .entry((node, discriminant(&seen)))
+            .or_default();
+        if *answered <= turn {
+            *answered = turn;
+            self.learn(&mut writer, node, seen, now);
+        }
+    }
+
+    fn learn(&self, writer: &mut Writer, node: NodeId, seen: Observation, now: Instant) {
         let current = self.snapshot.load_full();
         let Some(at) = current.place(node) else {
             return; // it left while this was found out
         };
         let Writer {
             machines, health, ..
-        } = &mut *writer;
+        } = writer;
         let machine = machines.entry(node).or_default();
         let next = match seen {
             Observation::Probe(result) => {

@@ -76,6 +76,8 @@ pub struct Holder {
     pub spelled: Arc<str>,
     /// Whether the model is in the node's memory.
     pub warm: bool,
+    /// Whether the node would ask another company's server for it.
+    pub remote: bool,
     /// What it can do and needs there.
     pub traits: Arc<Traits>,
     /// Where the model stands in the node's `offered`.
@@ -350,6 +352,7 @@ fn index(nodes: &[Node]) -> Index {
                 at,
                 spelled: Arc::clone(&model.name),
                 warm: warmth.is_warm(model),
+                remote: model.about.remote,
                 traits: Arc::clone(&offered.traits),
                 place,
             };

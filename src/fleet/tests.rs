@@ -395,3 +395,40 @@ proptest! {
         prop_assert!(fleet.view().nodes.iter().all(|node| node.in_flight() == 0));
     }
 }
+
+#[test]
+fn an_answer_to_an_earlier_question_does_not_undo_a_later_one() {
+    let herd = herd("a up 0/4 old\nb up 0/4 old");
+    let (fleet, now) = (&herd.fleet, Instant::now());
+    let tell = |node: usize, names: &[&str], turn| {
+        let models = fixture::installed(true, names);
+        let version = None;
+        fleet.observe_in_turn(
+            NodeId(node),
+            Observation::Installed { models, version },
+            turn,
+            now,
+        );
+    };
+    let has = |node: usize| -> Vec<String> {
+        let view = fleet.view();
+        let models = view.nodes[node].models().iter();
+        models.map(|model| model.name.to_string()).collect()
+    };
+    let (first, second, third) = (fleet.turn(), fleet.turn(), fleet.turn());
+    tell(0, &["new"], second);
+    tell(0, &["old"], first);
+    assert_eq!(has(0), ["new"]);
+    let loaded = Observation::Loaded(fixture::loaded(&["new*"]));
+    fleet.observe_in_turn(NodeId(0), loaded, first, now);
+    assert_eq!(
+        fleet.view().nodes[0].loaded.len(),
+        1,
+        "that is another question"
+    );
+    tell(1, &["other"], first);
+    assert_eq!(has(1), ["other"], "that is another node");
+    tell(0, &["newer"], third);
+    assert_eq!(has(0), ["newer"]);
+    fleet.observe_in_turn(NodeId(7), Observation::Loaded(Vec::new()), third, now);
+}

@@ -38,6 +38,9 @@ pub struct About {
     /// In Ollama's words: `completion`, `vision`, `tools`, `thinking`, `embedding`, `insert`, or others as told.
     pub capabilities: Vec<Box<str>>,
     told: Told,
+    /// Whether the node would ask another company's server for it: Ollama's `remote_host` and `remote_model`, which a copy under
+    /// any name keeps.
+    pub remote: bool,
     /// Longest context, tokens.
     pub context_max: Option<u64>,
     /// On disk; `None` when the listing does not say.
@@ -140,6 +143,10 @@ impl About {
             context_max: numbers.into_iter().flatten().find(|tokens| 0 < *tokens),
             size_bytes: entry.count("size").or_else(|| meta.count("size")),
             told: told_abilities,
+            remote: ["remote_host", "remote_model"].iter().any(|key| {
+                let value = entry.get(key);
+                value.is_some_and(|value| !matches!(value, "null" | "\"\""))
+            }),
             family,
             variant,
             size_word,

@@ -249,14 +249,7 @@ pub(super) fn unknown_model(asked: &str, view: &Snapshot) -> Fault {
 /// Cloud models leave the building; that is the operator's decision, not a client's.
 fn refuse_cloud(facts: &Facts) -> Result<(), Fault> {
     match model::is_cloud(&facts.model) {
-        true => Err(Fault::refused(
-            403,
-            "cloud_model",
-            format!(
-                "`{}` is a cloud model, which would send the request to another company; ask for a local model",
-                facts.model
-            ),
-        )),
+        true => Err(model::cloud_refused(&facts.model)),
         false => Ok(()),
     }
 }

@@ -42,6 +42,15 @@ pub(super) enum Useless {
     Failed(String),
 }
 
+/// Why there is no answer to a GET.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    /// In a few words.
+    pub(super) why: String,
+    /// Label of `upstream_errors_total`.
+    pub(super) reason: &'static str,
+}
+
 /// What is allowed for one GET.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct FetchLimits {
@@ -103,8 +112,9 @@ impl Gateway {
         path: &str,
         limits: FetchLimits,
     ) -> std::result::Result<Fetched, String> {
-        self.fetch_for(node, access, &access.path(path), limits, None)
-            .await
+        let path = access.path(path);
+        let fetched = self.fetch_for(node, access, &path, limits, None);
+        fetched.await.map_err(|unanswered| unanswered.why)
     }
 
     /// As [`Self::fetch`], with the whole path as the node gets it. For a client its request's id tells the node that this is no probe.
@@ -115,15 +125,21 @@ impl Gateway {
         path: &str,
         limits: FetchLimits,
         request_id: Option<&str>,
-    ) -> std::result::Result<Fetched, String> {
+    ) -> std::result::Result<Fetched, Unanswered> {
         let fetching = self.fetch_unlimited(node, access, path, limits, request_id);
         match timeout(limits.time, fetching).await {
             Ok(Ok(fetched)) => Ok(fetched),
-            Ok(Err(error)) => Err(format!("GET {path}: {}", plain(&error))),
-            Err(_) => Err(format!(
-                "GET {path}: no answer within {} s",
-                limits.time.as_secs_f32()
-            )),
+            Ok(Err(error)) => Err(Unanswered {
+                why: format!("GET {path}: {}", plain(&error)),
+                reason: reason(&error),
+            }),
+            Err(_) => Err(Unanswered {
+                why: format!(
+                    "GET {path}: no answer within {} s",
+                    limits.time.as_secs_f32()
+                ),
+                reason: "silent",
+            }),
         }
     }
 
@@ -138,7 +154,7 @@ impl Gateway {
         let addr = self.fleet.view().node(node).and_then(|node| node.addr);
         let addr = addr.ok_or_else(|| Error::explain(ErrorType::ConnectNoRoute, UNRESOLVED))?;
         let timeouts = Timeouts {
-            connect: limits.time,
+            connect: limits.time.min(self.config().proxy.connection_timeout),
             read: limits.time,
         };
         let peer = access.build_peer(addr, timeouts);
@@ -189,6 +205,26 @@ impl Useless {
     }
 }
 
+impl Unanswered {
+    /// Whether it says that the node is ill. A slow one may be busy with what others asked, and a long answer is an answer.
+    pub(super) fn blames_node(&self) -> bool {
+        matches!(self.reason, "connect" | "broke_off")
+    }
+}
+
+fn reason(error: &Error) -> &'static str {
+    use ErrorType as E;
+    match error.etype() {
+        E::ReadTimedout | E::WriteTimedout => "silent",
+        // Ours: a request that can't be built, or an answer that is too long.
+        E::InternalError | E::Custom(_) => "internal",
+        E::ConnectionClosed | E::ReadError | E::WriteError | E::InvalidHTTPHeader | E::H1Error => {
+            "broke_off"
+        }
+        _ => "connect",
+    }
+}
+
 async fn read_body(session: &mut HttpSession, limits: FetchLimits) -> Result<Bytes> {
     let mut body = BytesMut::new();
     while let Some(piece) = session.read_response_body().await? {
@@ -202,4 +238,32 @@ async fn read_body(session: &mut HttpSession, limits: FetchLimits) -> Result<Byt
         }
     }
     Ok(body.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_can_t_be_reached_or_breaks_off_is_ill() {
+        let cases = [
+            (ErrorType::ConnectRefused, "connect", true),
+            (ErrorType::ConnectTimedout, "connect", true),
+            (ErrorType::TLSHandshakeFailure, "connect", true),
+            (ErrorType::ConnectionClosed, "broke_off", true),
+            (ErrorType::ReadError, "broke_off", true),
+            (ErrorType::InvalidHTTPHeader, "broke_off", true),
+            (ErrorType::ReadTimedout, "silent", false),
+            (ErrorType::WriteTimedout, "silent", false),
+            (ErrorType::InternalError, "internal", false),
+        ];
+        for (kind, expected, blames_node) in cases {
+            let unanswered = Unanswered {
+                why: String::new(),
+                reason: reason(&Error::new(kind.clone())),
+            };
+            assert_eq!(unanswered.reason, expected, "{kind:?}");
+            assert_eq!(unanswered.blames_node(), blames_node, "{kind:?}");
+        }
+    }
 }

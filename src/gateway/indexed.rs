@@ -4,7 +4,7 @@ use std::pin::pin;
 
 use pingora::http::ResponseHeader;
 
-use crate::dialect::Call;
+use crate::dialect::{self, Call};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Lease, NodeId, Observation, listing};
 use crate::routing::{self, HeadAsk, HeadRoute, NoRoute, OllaWords};
@@ -12,7 +12,7 @@ use crate::telemetry::record::{EndBy, Phase};
 
 use super::client::{Client, broken, insert};
 use super::failure::symptom;
-use super::fetch::{FetchLimits, Fetched};
+use super::fetch::{FetchLimits, Fetched, Unanswered};
 use super::head;
 use super::proxy::Context;
 use super::relay::ServedBy;
@@ -80,34 +80,35 @@ impl Gateway {
         Ok((route, lease))
     }
 
-    /// The node's health learns how it went.
+    /// The node's health learns of what speaks against it. A listing that goes well says little of a node that fails chats.
     fn judge_fetched(
         &self,
-        fetched: Result<Fetched, String>,
+        fetched: Result<Fetched, Unanswered>,
         node: NodeId,
         name: &str,
     ) -> Result<Fetched, Fault> {
-        match fetched {
-            Ok(fetched) if fetched.status == 401 => {
-                let deed = "does not accept our key; correct its `auth` in the configuration";
-                self.observe(node, Observation::Traffic(Err(symptom(deed))));
-                Err(Fault::new(
-                    Kind::NodeFailed,
-                    format!("node `{name}` {deed}"),
-                ))
+        let failed = |deed: String, blames_node: bool| {
+            if blames_node {
+                self.observe(node, Observation::Traffic(Err(symptom(&deed))));
             }
+            Fault::new(Kind::NodeFailed, format!("node `{name}` {deed}"))
+        };
+        match fetched {
+            Ok(fetched) if fetched.status == 401 => Err(failed(
+                "does not accept our key; correct its `auth` in the configuration".to_owned(),
+                true,
+            )),
             Ok(fetched) => {
-                self.observe(node, Observation::Traffic(Ok(())));
+                if dialect::counts_against_node(fetched.status, &fetched.body) {
+                    let deed = format!("answered {}", fetched.status);
+                    self.observe(node, Observation::Traffic(Err(symptom(&deed))));
+                }
                 Ok(fetched)
             }
-            Err(why) => {
-                let deed = format!("failed: {why}");
-                self.count_failure(name, "connect");
-                self.observe(node, Observation::Traffic(Err(symptom(&deed))));
-                Err(Fault::new(
-                    Kind::NodeFailed,
-                    format!("node `{name}` {deed}"),
-                ))
+            Err(unanswered) => {
+                self.count_failure(name, unanswered.reason);
+                let deed = format!("failed: {}", unanswered.why);
+                Err(failed(deed, unanswered.blames_node()))
             }
         }
     }

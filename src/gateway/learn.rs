@@ -6,9 +6,9 @@ use crate::fleet::listing::{Lost, Told};
 use crate::fleet::{self, NodeId, Observation, listing};
 use crate::profile::Listing;
 
-use super::Gateway;
 use super::credentials::NodeAccess;
 use super::fetch::{FetchLimits, Useless};
+use super::{Gateway, now};
 
 /// Longest answer that is read for the version in it; llama.cpp's holds the model's templates as well.
 const VERSION_BYTES_MAX: usize = 256 * 1024;
@@ -32,6 +32,7 @@ impl Gateway {
         };
         let config = &access.config;
         let whole_list = limits(time, listing::LISTING_BYTES_MAX);
+        let turn = self.fleet.turn();
         let list = self
             .get_useful(node, &access, &config.model_path, whole_list)
             .await;
@@ -52,7 +53,8 @@ impl Gateway {
                 tell_lost(access.name(), &node.moments().lost());
             }
         }
-        self.observe(node, Observation::Installed { models, version });
+        let seen = Observation::Installed { models, version };
+        self.fleet.observe_in_turn(node, seen, turn, now());
         Ok(())
     }
 
@@ -67,8 +69,10 @@ impl Gateway {
         let profile = &access.config.profile;
         if let Some(path) = profile.loaded_path() {
             let whole_list = limits(time, listing::LISTING_BYTES_MAX);
+            let turn = self.fleet.turn();
             let list = self.get(node, &access, &path, whole_list).await?;
-            self.observe(node, Observation::Loaded(listing::ps(&list)?));
+            let seen = Observation::Loaded(listing::ps(&list)?);
+            self.fleet.observe_in_turn(node, seen, turn, now());
             return Ok(());
         }
         match profile.listing {

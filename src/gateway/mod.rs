@@ -38,6 +38,8 @@ mod retry_after;
 
 mod learn;
 
+mod wake;
+
 mod probe;
 
 pub mod dns;
@@ -83,6 +85,7 @@ use self::place::Waiting;
 use self::refresh::Rounds;
 use self::reload::{Accesses, Members};
 use self::turns::Turns;
+use self::wake::Wakes;
 
 /// Modules whose log lines repeat ours: the fleet tells of its nodes' health itself, in words of its own.
 pub const REPETITIVE_LOGS: &[&str] = &["pingora_load_balancing"];
@@ -103,6 +106,7 @@ pub struct Gateway {
     probes: Connector,
     waiting: Waiting,
     rounds: Rounds,
+    wakes: Wakes,
     /// Pulls under way, so that the same one asked twice runs once.
     jobs: Jobs,
     budget: RetryBudget,
@@ -139,6 +143,7 @@ impl Gateway {
             waiting: Waiting::default(),
             rounds: Rounds::default(),
             jobs: Jobs::default(),
+            wakes: Wakes::default(),
             budget: RetryBudget::new(),
             metrics: Arc::new(metrics),
             stats: Stats::default(),

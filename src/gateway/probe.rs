@@ -107,7 +107,7 @@ impl Watched<'_> {
                     gateway: self.gateway.clone(),
                     node: node.id,
                     access,
-                    wake: Notify::new(),
+                    wake: self.gateway.wakes.bell(node.id),
                     back: Notify::new(),
                 });
                 let running = self.loops.spawn(watch_node(eye, self.shutdown.clone()));
@@ -158,8 +158,9 @@ struct Eye {
     gateway: Arc<Gateway>,
     node: NodeId,
     access: Arc<NodeAccess>,
-    /// Rings when the node's models should be asked for at once: it has an address, or it came back.
-    wake: Notify,
+    /// Rings when the node's models should be asked for at once: it has an address, it came back, or somebody who changed them
+    /// left before the end.
+    wake: Arc<Notify>,
     /// Rings when the node can be asked what it is: it has an address, or it came back.
     back: Notify,
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use futures::FutureExt as _;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::client::HttpSession;
@@ -202,12 +203,31 @@ impl Connection {
             Ok(()) => self.session.finish_request_body().await,
             failed => failed,
         };
-        if let Err(error) = self.session.read_response_header().await {
+        let read = match self.has_head() {
+            true => Ok(()), // it was there before the request was whole
+            false => self.session.read_response_header().await,
+        };
+        if let Err(error) = read {
             return Err(written.err().unwrap_or(error));
         }
         match self.session.response_header() {
             Some(_) => Ok(()),
             None => Error::e_explain(ErrorType::InvalidHTTPHeader, "no response head"),
+        }
+    }
+
+    fn has_head(&self) -> bool {
+        let head = self.session.response_header();
+        head.is_some_and(|head| !head.status.is_informational())
+    }
+
+    /// Whether the node has answered, or broken off, before the request is whole. It is looked without waiting, and what is there of a
+    /// head stays to be read.
+    pub(super) fn has_ended_early(&mut self) -> bool {
+        match self.session.read_response_header().now_or_never() {
+            None => false,
+            Some(Ok(())) => self.has_head(),
+            Some(Err(_)) => true,
         }
     }
 

@@ -8,12 +8,15 @@ pub mod targets;
 
 pub mod plan;
 
+pub mod names;
+
 pub mod progress;
 
 pub mod outcome;
 
 pub mod source;
 
+pub use names::free_name;
 pub use outcome::{Failure, Outcome, Words};
 pub use plan::{Asked, Errand, Manner, OnceKey, Plan, create_from_file, plan};
 pub use progress::{News, Progress};

@@ -97,6 +97,19 @@ impl Outcome {
         Some(Fault::new(kind, self.text(words)))
     }
 
+    /// A node that does not know the model, when others deleted it: it is gone there as well.
+    pub fn take_gone_for_deleted(&mut self) {
+        if self.done.is_empty() {
+            return; // nobody knows it, which is what the client should hear
+        }
+        let failed = std::mem::take(&mut self.failed);
+        let is_gone = |it: &Failure| it.status == Some(404);
+        let (gone, failed) = failed.into_iter().partition(is_gone);
+        self.failed = failed;
+        let gone: Vec<Failure> = gone;
+        self.done.extend(gone.into_iter().map(|it| it.node));
+    }
+
     fn text(&self, words: &Words) -> String {
         let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
         for failure in &self.failed {
@@ -211,6 +224,17 @@ mod tests {
             "pull of `x` failed on gpu-2, gpu-5: full; and on gpu-4: dead; it is on gpu-1, gpu-3; gpu-6 was skipped: it is down"
         );
         assert_eq!(outcome.label(), "partial");
+    }
+
+    #[test]
+    fn what_is_gone_is_deleted_unless_nobody_ever_had_it() {
+        let gone = ("b", Some(404), "not found");
+        let mut some = outcome(&["a"], &[gone, ("c", Some(500), "full")]);
+        some.take_gone_for_deleted();
+        assert_eq!(some, outcome(&["a", "b"], &[("c", Some(500), "full")]));
+        let mut none = outcome(&[], &[gone]);
+        none.take_gone_for_deleted();
+        assert_eq!(none, outcome(&[], &[gone]));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use crate::error::{Fault, Kind};
 use crate::fleet::{NodeId, Snapshot};
 use crate::model::{self, ModelKey};
 
+use super::names::{free_name, refuse_cloud, told_of_alias};
 use super::outcome::Words;
 use super::request::{Body, quoted};
 use super::targets::{Aim, Reach, Skipped, Target, Targets, targets};
@@ -112,8 +113,7 @@ pub fn create_from_file(model: &str, file: &str, digest: &str, targets: &Targets
 
 fn pull(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
     let (body, model) = (asked.body, asked.body.model()?);
-    refuse_cloud(&model)?;
-    let key = ModelKey::parse(&model)?;
+    let key = free_name(&model, view)?;
     let targets = asked.targets(Reach::Default(asked.default), view)?;
     let once = OnceKey {
         model: key,
@@ -130,7 +130,7 @@ fn pull(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
 
 fn push(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
     let (body, model) = (asked.body, asked.body.model()?);
-    refuse_cloud(&model)?;
+    refuse_cloud(&model, view)?;
     let key = ModelKey::parse(&model)?;
     let targets = asked.targets(Reach::FirstHolder(&key), view)?;
     let plan = Plan::of("push", &model, "it was pushed from", asked.manner()?);
@@ -144,9 +144,14 @@ fn push(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
 
 fn create(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
     let (body, model) = (asked.body, asked.body.model()?);
-    ModelKey::parse(&model)?;
+    free_name(&model, view)?;
+    for remote in ["remote_host", "remote_model"] {
+        if body.text(remote)?.is_some() {
+            return Err(model::cloud_refused(&model));
+        }
+    }
     if let Some(from) = body.text("from")? {
-        refuse_cloud(&from)?;
+        refuse_cloud(&from, view)?;
     }
     let targets = asked.targets(Reach::Default(asked.default), view)?;
     let plan = Plan::of("creation", &model, "it is on", asked.manner()?);
@@ -157,8 +162,9 @@ fn create(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
 fn copy(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
     let body = asked.body;
     let (source, destination) = (body.required("source")?, body.required("destination")?);
-    ModelKey::parse(&destination)?;
+    free_name(&destination, view)?;
     let key = ModelKey::parse(&source)?;
+    refuse_cloud(&source, view)?;
     let targets = asked.targets(Reach::Holders(&key), view)?;
     let plan = Plan::of("copy", &source, "it was copied on", Manner::Whole(""));
     Ok(
@@ -189,7 +195,7 @@ fn unload(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
     Ok(
         plan.asking(Method::POST, Operation::Generate, targets, |target| {
             let name = quoted(spelled(target, &model));
-            format!("{{\"model\":{name},\"keep_alive\":0,\"stream\":false}}").into()
+            format!("{{\"model\":{name},\"prompt\":\"\",\"keep_alive\":0,\"stream\":false}}").into()
         }),
     )
 }
@@ -197,7 +203,11 @@ fn unload(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
 impl Asked<'_> {
     fn targets(&self, reach: Reach<'_>, view: &Snapshot) -> Result<Targets, Fault> {
         let call = self.call;
-        targets(self.aim, on_node(call.operation), &call.mount, reach, view)
+        let found = targets(self.aim, on_node(call.operation), &call.mount, reach, view);
+        found.map_err(|fault| match reach.model() {
+            Some(key) => told_of_alias(fault, key, view),
+            None => fault,
+        })
     }
 
     fn manner(&self) -> Result<Manner, Fault> {
@@ -260,138 +270,5 @@ fn spelled<'a>(target: &'a Target, asked: &'a str) -> &'a str {
     target.spelled.as_deref().unwrap_or(asked)
 }
 
-/// A node would fetch it with its own identity at ollama.com, and every request for it would leave the building.
-fn refuse_cloud(model: &str) -> Result<(), Fault> {
-    match model::is_cloud(model) {
-        true => Err(Fault::refused(
-            403,
-            "cloud_model",
-            format!("`{model}` is a cloud model; name one that runs on the nodes"),
-        )),
-        false => Ok(()),
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dialect::recognize;
-    use crate::fleet::fixture::herd;
-
-    /// `method path body` for each node, or the status and the code.
-    fn planned(path: &str, body: &str) -> Vec<String> {
-        let method = match path {
-            "/api/delete" => Method::DELETE,
-            _ => Method::POST,
-        };
-        let fleet = herd("a up 0/4 Llama*\nb up 0/4 llama qwen").fleet;
-        for node in &fleet.view().nodes {
-            let addr = crate::fleet::Observation::Resolved("127.0.0.1:1".parse().unwrap());
-            fleet.observe(node.id, addr, std::time::Instant::now());
-        }
-        let call = recognize(&method, path, &crate::profile::Profiles::new(Vec::new())).unwrap();
-        let asked = |body: &Body<'_>| {
-            let asked = Asked {
-                call: &call,
-                body,
-                aim: &Aim::of(&call, None).unwrap(),
-                default: &DefaultTarget::First,
-            };
-            plan(&asked, &fleet.view())
-        };
-        match Body::parse(body.as_bytes()).and_then(|body| asked(&body)) {
-            Err(fault) => vec![format!("{} {}", fault.status(), fault.code())],
-            Ok(plan) => plan
-                .errands
-                .iter()
-                .map(|it| {
-                    let body = String::from_utf8_lossy(&it.body);
-                    let path = crate::dialect::recognize::path_of(it.operation);
-                    format!("{} {} {path} {body}", it.target.name, it.method)
-                })
-                .collect(),
-        }
-    }
-
-    const CASES: &[(&str, &str, &[&str])] = &[
-        (
-            "/api/pull",
-            r#"{"name":"x","model":"","insecure":true,"stream":false}"#,
-            &[r#"a POST /api/pull {"model":"x","stream":true,"insecure":true}"#],
-        ),
-        ("/api/pull", r#"{"model":"x:cloud"}"#, &["403 cloud_model"]),
-        (
-            "/api/pull",
-            r#"{"model":"a b"}"#,
-            &["400 invalid_model_name"],
-        ),
-        (
-            "/api/pull",
-            r#"{"model":"x","stream":1}"#,
-            &["400 wrong_type"],
-        ),
-        (
-            "/api/pull",
-            r#"{"model":"x","insecure":1}"#,
-            &["400 wrong_type"],
-        ),
-        (
-            "/api/push",
-            r#"{"model":"LLAMA"}"#,
-            &[r#"a POST /api/push {"model":"Llama","stream":true}"#],
-        ),
-        (
-            "/api/create",
-            r#"{"model":"n","from":"llama","parameters":{"x":0.10}}"#,
-            &[
-                r#"a POST /api/create {"model":"n","stream":true,"from":"llama","parameters":{"x":0.10}}"#,
-            ],
-        ),
-        (
-            "/api/create",
-            r#"{"model":"n","from":"x:cloud"}"#,
-            &["403 cloud_model"],
-        ),
-        (
-            "/api/copy",
-            r#"{"source":"llama","destination":"n"}"#,
-            &[
-                r#"a POST /api/copy {"source":"Llama","destination":"n"}"#,
-                r#"b POST /api/copy {"source":"llama","destination":"n"}"#,
-            ],
-        ),
-        (
-            "/api/copy",
-            r#"{"source":"llama"}"#,
-            &["400 field_required"],
-        ),
-        (
-            "/api/copy",
-            r#"{"source":"none","destination":"n"}"#,
-            &["404 model_not_found"],
-        ),
-        (
-            "/api/delete",
-            r#"{"name":"qwen:latest"}"#,
-            &[r#"b DELETE /api/delete {"model":"qwen"}"#],
-        ),
-        (
-            "/api/delete",
-            r#"{"model":"none"}"#,
-            &["404 model_not_found"],
-        ),
-        (
-            "/api/unload",
-            r#"{"model":"llama"}"#,
-            &[r#"a POST /api/generate {"model":"Llama","keep_alive":0,"stream":false}"#],
-        ),
-        ("/api/unload", r#"{"model":"qwen"}"#, &[]),
-    ];
-
-    #[test]
-    fn each_call_becomes_requests_to_its_nodes() {
-        for (path, body, expected) in CASES {
-            assert_eq!(planned(path, body), *expected, "{path} {body}");
-        }
-    }
-}
+mod tests;

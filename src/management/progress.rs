@@ -168,11 +168,18 @@ impl Progress {
         line
     }
 
-    /// What a client that joins now must be told first: every status once, and each bar as it stands.
-    pub fn so_far(&self) -> Vec<Bytes> {
-        let told = self.told.iter().map(|told| match told {
-            Told::Status(line) => line.clone(),
-            Told::Layer(at) => self.bar(&self.layers[*at]),
+    /// How much has been told; grows with every status and every new bar.
+    pub fn place(&self) -> usize {
+        self.told.len()
+    }
+
+    /// What a client must be told first that has had everything up to a [`place`](Self::place): each status since, and each bar as it
+    /// stands.
+    pub fn since(&self, place: usize) -> Vec<Bytes> {
+        let told = self.told.iter().enumerate();
+        let told = told.filter_map(|(at, told)| match told {
+            Told::Status(line) => (place <= at).then(|| line.clone()),
+            Told::Layer(at) => Some(self.bar(&self.layers[*at])),
         });
         told.collect()
     }
@@ -231,10 +238,16 @@ impl Progress {
         };
         let layer = &mut self.layers[at];
         let known = layer.parts[node];
-        // A file has one size; a node that changes its mind about it is not believed.
-        let total = known.map_or(told.1, |(_, total)| total);
-        let completed = told.0.min(total).max(known.map_or(0, |(done, _)| done));
-        let moved = known.is_none_or(|(done, _)| done < completed);
+        // A file has one size; a node that changes its mind about it is not believed. It may tell that size late.
+        let size = known.map_or(0, |(_, total)| total);
+        let total = if size == 0 { told.1 } else { size };
+        let completed = if total == 0 {
+            told.0
+        } else {
+            told.0.min(total)
+        };
+        let completed = completed.max(known.map_or(0, |(done, _)| done));
+        let moved = known.is_none_or(|(done, _)| done < completed || size < total);
         layer.parts[node] = Some((completed, total));
         layer.node = node;
         status.clone_into(&mut layer.status);
@@ -272,7 +285,8 @@ impl Progress {
         let size = size.unwrap_or(0);
         let mut sum = (0u64, 0u64);
         for (part, told) in self.parts.iter().zip(&layer.parts) {
-            let (done, total) = told.unwrap_or((0, size));
+            let (done, total) = told.unwrap_or((0, 0));
+            let total = if total == 0 { size.max(done) } else { total };
             let (done, total) = match part.state {
                 State::Working => (done, total),
                 State::Done => (total, total),

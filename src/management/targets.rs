@@ -71,12 +71,9 @@ impl Aim {
     /// Reads it from a call and its query.
     ///
     /// # Errors
-    /// 400 when `?node=` names nothing, or the request names nodes in both ways.
+    /// 400 when `?node=` names nothing, when the query says anything else, or when the request names nodes in both ways.
     pub fn of(call: &Call, query: Option<&str>) -> Result<Aim, Fault> {
-        let named = query
-            .into_iter()
-            .flat_map(|query| query.split('&'))
-            .find_map(|pair| pair.strip_prefix("node="));
+        let named = names_in(query)?;
         match (named, call.node_index) {
             (None, None) => Ok(Aim::Unsaid),
             (None, Some(index)) => Ok(Aim::Index(index)),
@@ -84,23 +81,35 @@ impl Aim {
                 "ambiguous_node",
                 "the request names a node by index and by `?node=`; use one of them",
             )),
-            (Some(list), None) => {
-                let list = decoded(list);
-                let names = list.split(',').map(str::trim);
-                let names: Vec<String> = names
-                    .filter(|name| !name.is_empty())
-                    .map(str::to_owned)
-                    .collect();
-                match names.is_empty() {
-                    true => Err(Fault::malformed(
-                        "no_node",
-                        "`?node=` names no node; write one or more names with commas between",
-                    )),
-                    false => Ok(Aim::Named(names)),
-                }
-            }
+            (Some(names), None) if names.is_empty() => Err(Fault::malformed(
+                "no_node",
+                "`?node=` names no node; write one or more names with commas between",
+            )),
+            (Some(names), None) => Ok(Aim::Named(names)),
         }
     }
+}
+
+/// The nodes that a query names, in one list or in several; `None` when it is empty. A word that means nothing here is refused, or a
+/// slip of the pen would change every node.
+fn names_in(query: Option<&str>) -> Result<Option<Vec<String>>, Fault> {
+    let mut named = None;
+    let pairs = query.into_iter().flat_map(|query| query.split('&'));
+    for pair in pairs.filter(|pair| !pair.is_empty()) {
+        let (key, list) = pair.split_once('=').unwrap_or((pair, ""));
+        if decoded(key) != "node" {
+            let key: String = key.chars().take(64).collect();
+            let message = format!(
+                "`?{key}` means nothing here; only `?node=` does, such as `?node=gpu-1,gpu-2`"
+            );
+            return Err(Fault::malformed("unknown_parameter", message));
+        }
+        let list = decoded(list);
+        let names = list.split(',').map(str::trim);
+        let names = names.filter(|name| !name.is_empty()).map(str::to_owned);
+        named.get_or_insert_with(Vec::new).extend(names);
+    }
+    Ok(named)
 }
 
 /// The nodes for a change. `operation` is what a node's type must serve.
@@ -133,7 +142,7 @@ pub fn targets(
 }
 
 impl<'a> Reach<'a> {
-    fn model(self) -> Option<&'a ModelKey> {
+    pub(super) fn model(self) -> Option<&'a ModelKey> {
         match self {
             Reach::Default(_) => None,
             Reach::Holders(key) | Reach::FirstHolder(key) | Reach::Loaded(key) => Some(key),

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use crate::dialect::{Mount, Operation};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Health, Holder, Node, Snapshot, State};
+use crate::model;
 use crate::profile::Needs;
 use crate::routing::pick::Candidate;
 use crate::routing::{Ask, HeadAsk, Lack, fit};
@@ -38,7 +39,7 @@ pub(super) fn holders<'a>(
     if ask.tried.is_empty() && !fit::is_choosy(ask) {
         let is_ready = |node: &Node| node.is_open() && can_serve(node, ask.operation, ask.needs);
         let mut ready = Vec::with_capacity(view.nodes.len());
-        ready.extend(holding(ask, view, is_ready));
+        ready.extend(holding(ask, view, is_ready).filter(|it| !it.holder.remote));
         if !ready.is_empty() {
             return Ok(ready);
         }
@@ -52,7 +53,13 @@ fn judged_holders<'a>(
     view: &'a Snapshot,
     now: Instant,
 ) -> Result<Vec<Candidate<'a, &'a Holder>>, NoHolder> {
-    let holding: Vec<_> = holding(ask, view, |_| true).collect();
+    let mut holding: Vec<_> = holding(ask, view, |_| true).collect();
+    let has_any = !holding.is_empty();
+    // Behind an alias stands the operator's own decision.
+    holding.retain(|it| ask.wanted.is_alias() || !it.holder.remote);
+    if has_any && holding.is_empty() {
+        return Err(model::cloud_refused(ask.wanted.name).into());
+    }
     if holding.is_empty() {
         return Err(NoHolder {
             lack: Some(Lack::Unknown),

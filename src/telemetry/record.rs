@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::dialect::{Operation, Usage};
+use crate::model::NAME_BYTES_MAX;
 use crate::profile::extraction::{Extracted, Value};
 
 /// Who ended the request.
@@ -229,7 +230,7 @@ impl Record {
     fn details(&self) -> Vec<(&'static str, String)> {
         let number = |value: Option<u64>| value.map(|n| n.to_string());
         let all = [
-            ("model", self.model.clone()),
+            ("model", self.model.as_deref().map(shown)),
             ("node", self.node.clone()),
             ("nodes", self.managed.clone()),
             ("route", self.route.map(str::to_owned)),
@@ -276,6 +277,14 @@ const BARE: &[&str] = &[
     "bytes_out",
     "stream",
 ];
+
+/// A name no longer than names may be: a client may have asked for one of a hundred megabytes.
+fn shown(name: &str) -> String {
+    match name.len() {
+        ..=NAME_BYTES_MAX => name.to_owned(), // as nearly always
+        _ => name.chars().take(NAME_BYTES_MAX).chain(['…']).collect(),
+    }
+}
 
 /// Keeps a hostile path from writing its own log lines.
 fn escaped(text: &str) -> String {
@@ -361,6 +370,19 @@ mod tests {
         assert_eq!(line["metric_is_complete"], true);
         assert_eq!(line["metric_model"], "a \"b\"\n");
         assert_eq!(line["model"], "llama3", "the asked name stays what it is");
+    }
+
+    #[test]
+    fn a_name_that_never_ends_does_not_make_a_line_that_never_ends() {
+        for letter in ["m", "é", "\u{1b}"] {
+            let record = Record {
+                model: Some(letter.repeat(100_000)),
+                ..sample()
+            };
+            for line in [record.text(), record.json()] {
+                assert!(line.len() < 4096, "{}", line.len());
+            }
+        }
     }
 
     #[test]

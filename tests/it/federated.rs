@@ -1,10 +1,11 @@
 //! The fleet as one big Ollama: what is answered from the catalogue, without asking a node.
 
 use arriero::demo;
+use arriero::fleet::Health;
 use serde_json::Value;
 
 use crate::support::client::Raw;
-use crate::support::herd;
+use crate::support::{herd, within};
 
 fn herd_of_two() -> Vec<demo::NodeBuilder> {
     vec![
@@ -192,5 +193,29 @@ async fn a_call_with_a_node_index_goes_to_that_node_on_the_streaming_path() {
         assert_eq!(tags["models"].as_array().expect("models").len(), 2);
     }
     herd.get("/api/version/7").await.is(404);
+    herd.is_idle().await;
+}
+
+#[tokio::test]
+async fn a_listing_by_index_is_no_proof_of_a_node_on_trial() {
+    let node = || demo::Node::builder().loaded("llama3").tokens(1);
+    let herd = herd(vec![node(), node()], "").await;
+    herd.nodes[0].fault(arriero::demo::Fault::RstBeforeHead);
+    let chat = r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}],"stream":false}"#;
+    within("the node to be ejected", async {
+        let down = || {
+            herd.gateway.gateway.fleet().view().nodes[0]
+                .health
+                .is_down()
+        };
+        while !down() {
+            herd.post("/api/chat", chat).await.is(200);
+        }
+    })
+    .await;
+    let is_on_trial = |view: &arriero::fleet::Snapshot| view.nodes[0].health == Health::Trial;
+    herd.eventually("the node on trial", is_on_trial).await;
+    herd.get("/api/tags/0").await.is(200);
+    assert!(is_on_trial(&herd.gateway.gateway.fleet().view()));
     herd.is_idle().await;
 }

@@ -39,6 +39,18 @@ pub(super) async fn listed(herd: &Herd) -> Vec<String> {
     names
 }
 
+/// How often changes ended so: `pull done`, with the number.
+pub(super) async fn ends(herd: &Herd) -> Vec<String> {
+    let text = herd.admin("/metrics").await.text();
+    let series = text.lines().filter_map(|line| {
+        let labels = line.strip_prefix("arriero_management_total{operation=\"")?;
+        let (operation, rest) = labels.split_once("\",outcome=\"")?;
+        let (outcome, count) = rest.split_once("\"} ")?;
+        Some(format!("{operation} {outcome} {count}"))
+    });
+    series.collect()
+}
+
 pub(super) fn has(herd: &Herd, node: usize, model: &str) -> bool {
     herd.nodes[node]
         .installed()
@@ -80,6 +92,61 @@ async fn off_each_call_is_403_and_names_the_key() {
     assert_eq!(raw.reply_to_head().await.status, 403);
     let changes = |seen: &demo::Seen| seen.method != "GET" && seen.path != "/";
     assert!(!herd.nodes[0].seen().iter().any(changes));
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_changes_nothing() {
+    let herd = herd(vec![node()], ON).await;
+    let blob = format!("/api/blobs/sha256:{}", "a".repeat(64));
+    let calls = [
+        ("POST", "/api/pull"),
+        ("POST", "/api/copy"),
+        ("DELETE", "/api/delete"),
+        ("POST", blob.as_str()),
+        ("POST", "/models/upload"),
+    ];
+    let foreign = [
+        (
+            "localhost",
+            "origin: http://evil.example\r\n",
+            "other sites",
+        ),
+        (
+            "localhost",
+            "origin: null\r\ncontent-type: text/plain\r\n",
+            "other sites",
+        ),
+        ("localhost", "sec-fetch-site: cross-site\r\n", "other sites"),
+        (
+            "evil.example:40114",
+            "sec-fetch-site: same-origin\r\n",
+            "admin.allowed_hosts",
+        ),
+        ("evil.example", "", "admin.allowed_hosts"),
+    ];
+    let body = r#"{"model":"llama3","source":"llama3","destination":"x"}"#;
+    let send = async |method: &str, path: &str, host: &str, headers: &str| {
+        let mut raw = Raw::open(herd.addr()).await;
+        let length = body.len();
+        raw.send(format!(
+            "{method} {path} HTTP/1.1\r\nhost: {host}\r\n{headers}content-length: {length}\r\n\r\n{body}"
+        ))
+        .await;
+        raw.reply().await
+    };
+    for (method, path) in calls {
+        for (host, headers, why) in foreign {
+            let reply = send(method, path, host, headers).await.is(403);
+            assert!(reply.text().contains(why), "{path}: {}", reply.text());
+        }
+    }
+    assert_eq!(herd.served(0).len(), 0, "no node was asked");
+    assert!(has(&herd, 0, "llama3:latest"));
+    for host in ["localhost", "127.0.0.1:1", "[::1]:1"] {
+        let own = "origin: http://localhost\r\nsec-fetch-site: same-origin\r\n";
+        send("POST", "/api/copy", host, own).await.is(200);
+    }
+    herd.is_idle().await;
 }
 
 #[tokio::test]
@@ -191,10 +258,8 @@ async fn nodes_are_named_by_query_by_index_or_by_the_default() {
         ("/api/pull", [true, false, false]),
         ("/api/pull/1", [false, true, false]),
         ("/api/pull?node=gpu-2", [false, false, true]),
-        (
-            "/ollama/api/pull?x=1&node=gpu-0%2Cgpu-2",
-            [true, false, true],
-        ),
+        ("/ollama/api/pull?node=gpu-0%2Cgpu-2", [true, false, true]),
+        ("/api/pull?node=gpu-0&node=gpu-1", [true, true, false]),
     ];
     for (path, expected) in cases {
         pull(path).await.is(200);
@@ -208,6 +273,13 @@ async fn nodes_are_named_by_query_by_index_or_by_the_default() {
         unknown.text()
     );
     pull("/api/pull/3").await.is(404);
+    let slip = pull("/api/pull?nodes=gpu-0").await.is(400);
+    assert!(
+        slip.text().contains("`?nodes` means nothing"),
+        "{}",
+        slip.text()
+    );
+    assert_eq!(on_each(&herd, "phi4:latest"), [false; 3]);
     pull("/vllm/api/pull").await.is(501);
     herd.is_idle().await;
 }

@@ -322,3 +322,16 @@ async fn the_demos_three_curl_lines_work() {
         );
     }
 }
+
+#[test]
+fn a_demonstration_does_not_seem_to_show_a_file() {
+    for command in ["demo", "demo-node"] {
+        let output = arriero()
+            .args([command, "--port", "0", "-c", "mine.yaml"])
+            .output()
+            .expect("arriero runs");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{command}");
+        assert!(said.contains("arriero -c mine.yaml"), "{command}: {said}");
+    }
+}

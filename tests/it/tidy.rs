@@ -27,7 +27,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "management",
         &["error", "model", "config", "profile", "dialect", "fleet"],
     ),
-    ("telemetry", &["error", "config", "profile", "dialect"]),
+    (
+        "telemetry",
+        &["error", "model", "config", "profile", "dialect"],
+    ),
     ("admin", &["error", "model", "config", "fleet", "telemetry"]),
     ("demo", &["error", "model"]),
     // Part of the binary: it names the library as `arriero`, and of its own modules nothing but `cli`.

@@ -9,10 +9,10 @@ use crate::error::{Fault, Kind};
 use crate::gateway::client::Client;
 use crate::gateway::proxy::Context;
 use crate::management::{Aim, Outcome, Targets, Words};
-use crate::telemetry::metrics::operation_label;
 use crate::telemetry::record::Phase;
 
 use super::Desk;
+use super::ending::Ending;
 use super::tell::{Told, answer};
 
 impl Desk {
@@ -52,6 +52,30 @@ impl Desk {
     ) -> Result<(), Fault> {
         let targets = self.targets(call, Operation::Blob, aim)?;
         let nodes = noted(&targets, ctx);
+        let words = words("upload of", call);
+        let ids = targets.nodes.iter().map(|it| it.node).collect();
+        let mut ending = Ending::of(&self, &words.what, ids);
+        let streamed = self.stream_blob(client, call, targets).await;
+        let (outcome, created) = streamed.inspect_err(|fault| ending.failed(fault))?;
+        ctx.record.phase = Phase::Wait;
+        ending.tell(&outcome, &words);
+        if let Some(fault) = outcome.fault(&words) {
+            return Err(fault);
+        }
+        client.abandon_body();
+        let status = if created { 201 } else { 200 };
+        answer(client, told(status, &nodes, &outcome), ctx).await?;
+        client.drain().await;
+        Ok(())
+    }
+
+    /// What the nodes made of the client's body, and whether any of them got it only now.
+    async fn stream_blob(
+        &self,
+        client: &mut Client<'_>,
+        call: &Call,
+        targets: Targets,
+    ) -> Result<(Outcome, bool), Fault> {
         let length = client.content_length().map(|bytes| bytes as u64);
         let limit = self.patience();
         // The client's connection can't be watched while its body stands in it, so this is bounded by time alone.
@@ -67,35 +91,7 @@ impl Desk {
                 None => break,
             }
         }
-        ctx.record.phase = Phase::Wait;
-        let (outcome, created) = lanes.finish().await;
-        let words = words("upload of", call);
-        self.count(&outcome, &words);
-        if let Some(fault) = outcome.fault(&words) {
-            return Err(fault);
-        }
-        client.abandon_body();
-        let status = if created { 201 } else { 200 };
-        answer(client, told(status, &nodes, &outcome), ctx).await?;
-        client.drain().await;
-        Ok(())
-    }
-
-    /// Tells of an upload's end, as `job` does of other work's.
-    pub(super) fn count(&self, outcome: &Outcome, words: &Words) {
-        let operation = operation_label(self.operation);
-        let counter = &self.gateway.metrics.management;
-        counter
-            .with_label_values(&[operation, outcome.label()])
-            .inc();
-        let id = &self.request_id;
-        match outcome.fault(words) {
-            None => {
-                let (what, nodes) = (&words.what, outcome.done.join(", "));
-                log::info!("{what}: done on {nodes} request_id={id}");
-            }
-            Some(fault) => log::warn!("{fault} request_id={id}"),
-        }
+        Ok(lanes.finish().await)
     }
 }
 

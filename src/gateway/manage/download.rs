@@ -14,10 +14,11 @@ use crate::error::{Fault, Kind};
 use crate::gateway::client::{Client, broken};
 use crate::gateway::failure::plain;
 use crate::gateway::proxy::Context;
-use crate::management::source::is_public;
-use crate::management::{Aim, Body, Source};
+use crate::management::source::{is_public, model_name};
+use crate::management::{Aim, Body, Source, free_name};
 
 use super::Desk;
+use super::ending::Ending;
 use super::spool::{FILE_BYTES_MAX, Spool};
 use super::upload::{Events, Named, tell_of_file};
 
@@ -54,9 +55,14 @@ impl Desk {
         let _room = self.gateway.jobs.file()?;
         let (mut events, told) = Events::new();
         let nodes = targets.clone();
+        let ids = targets.nodes.iter().map(|it| it.node).collect();
+        let mut ending = Ending::of(&self, &format!("download of {}", wanted.file), ids);
         let work = pin!(async {
-            let named = self.fetch(wanted, &mut events).await?;
-            self.deliver(named, nodes, &mut events).await
+            let done = match self.fetch(wanted, &mut events).await {
+                Ok(named) => self.deliver(named, nodes, &mut events, &mut ending).await,
+                Err(fault) => Err(fault),
+            };
+            done.inspect_err(|fault| ending.failed(fault))
         });
         tell_of_file(client, work, told, &targets, ctx).await
     }
@@ -74,6 +80,7 @@ impl Desk {
             let message = "`url` does not end with a file's name; write the address of a file";
             Fault::malformed("bad_url", message)
         })?;
+        free_name(model_name(&file), &self.gateway.fleet.view())?;
         let sha256 = body.text("sha256")?.map(|text| {
             let digits = text.strip_prefix("sha256:").unwrap_or(&text);
             digits.to_ascii_lowercase()

@@ -17,7 +17,7 @@ use crate::gateway::upstream::Connection;
 use crate::management::{Errand, Failure, Target};
 
 use super::Desk;
-use super::job::Feed;
+use super::feed::Feed;
 
 /// How many times `proxy.read_timeout` a node may work without telling anything new: checking or converting a file of hundreds of
 /// gigabytes takes minutes in which Ollama says nothing.

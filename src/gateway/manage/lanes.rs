@@ -5,14 +5,19 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::join_all;
 use futures::stream::{self, StreamExt};
+use pingora::{Error, ErrorType};
 use tokio::time::timeout;
 
 use crate::dialect::Operation;
+use crate::gateway::failure::plain;
 use crate::gateway::upstream::Connection;
 use crate::management::{Failure, Outcome, Target, Targets};
 
 use super::errand::Head;
 use super::{AT_ONCE_MAX, Desk};
+
+/// How long the answer is waited for of a node that takes no more of a file.
+const EARLY_PATIENCE: Duration = Duration::from_secs(1);
 
 /// A file on its way to its nodes.
 pub(super) struct Lanes<'a> {
@@ -128,33 +133,53 @@ impl Desk {
             },
             created: false,
         };
-        let limit = self.config.proxy.read_timeout;
+        let mut lacking = Vec::new();
         for (name, has) in self.look(path, targets.nodes).await {
-            let target = match has {
-                Has::Yes => {
-                    lanes.outcome.done.push(name);
-                    continue;
-                }
-                Has::Unclear(failure) => {
-                    lanes.outcome.failed.push(failure);
-                    continue;
-                }
-                Has::No(target) => target,
-            };
-            let head = Head {
-                method: "POST",
-                operation: Operation::Blob,
-                path,
-                content_type: "application/octet-stream",
-                length,
-            };
-            match timeout(limit, self.begin(&target, &head)).await {
-                Ok(Ok(node)) => lanes.live.push(Lane { name, node }),
-                Ok(Err(failure)) => lanes.outcome.failed.push(failure),
-                Err(_) => lanes.outcome.failed.push(stalled(&name, limit)),
+            match has {
+                Has::Yes => lanes.outcome.done.push(name),
+                Has::Unclear(failure) => lanes.outcome.failed.push(failure),
+                Has::No(target) => lacking.push(target),
+            }
+        }
+        let opening = lacking.into_iter().map(|target| {
+            let (desk, path) = (self.clone(), path.to_owned());
+            async move { desk.open_lane(&path, length, &target).await }
+        });
+        let mut opening = stream::iter(opening).buffered(AT_ONCE_MAX);
+        while let Some(opened) = opening.next().await {
+            match opened {
+                Ok(lane) => lanes.live.push(lane),
+                Err(failure) => lanes.outcome.failed.push(failure),
             }
         }
         lanes
+    }
+
+    async fn open_lane(
+        &self,
+        path: &str,
+        length: Option<u64>,
+        target: &Target,
+    ) -> Result<Lane, Failure> {
+        let head = Head {
+            method: "POST",
+            operation: Operation::Blob,
+            path,
+            content_type: "application/octet-stream",
+            length,
+        };
+        let (name, limit) = (target.name.clone(), self.config.proxy.read_timeout);
+        match timeout(limit, self.begin(target, &head)).await {
+            Ok(begun) => begun.map(|node| Lane { name, node }),
+            Err(_) => Err(stalled(&name, limit)),
+        }
+    }
+
+    /// Ends the request of a node that does not take all of it: what it has answered, or `why` it gets no more.
+    async fn close_early(&self, lane: Lane, why: Failure) -> Result<Taken, Failure> {
+        let written = Error::e_explain(ErrorType::WriteError, "no more is sent");
+        let closed = timeout(EARLY_PATIENCE, self.close(lane, written)).await;
+        closed.unwrap_or(Err(why))
     }
 }
 
@@ -170,23 +195,30 @@ impl Lanes<'_> {
             return; // it would be taken for the end
         }
         let limit = self.desk.config.proxy.read_timeout;
-        let sending = self.live.iter_mut().map(|lane| {
-            let written = lane.node.write(piece.clone());
-            async move { timeout(limit, written).await }
+        let sending = self.live.iter_mut().map(|lane| async {
+            if lane.node.has_ended_early() {
+                return Some(Failure::new(&lane.name, "it closed the connection"));
+            }
+            let written = timeout(limit, lane.node.write(piece.clone())).await;
+            match written {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(Failure::new(&lane.name, plain(&error))),
+                Err(_) => Some(stalled(&lane.name, limit)),
+            }
         });
         let sent = join_all(sending).await;
-        if sent.iter().all(|sent| matches!(sent, Ok(Ok(())))) {
+        if sent.iter().all(Option::is_none) {
             return;
         }
-        for (lane, sent) in std::mem::take(&mut self.live).into_iter().zip(sent) {
-            match sent {
-                Ok(Ok(())) => self.live.push(lane),
-                Ok(failed) => {
-                    let end = self.desk.close(lane, failed).await;
-                    self.ended(end);
-                }
-                Err(_) => self.outcome.failed.push(stalled(&lane.name, limit)),
+        let mut closing = Vec::new();
+        for (lane, failure) in std::mem::take(&mut self.live).into_iter().zip(sent) {
+            match failure {
+                None => self.live.push(lane),
+                Some(why) => closing.push(self.desk.close_early(lane, why)),
             }
+        }
+        for end in join_all(closing).await {
+            self.ended(end);
         }
     }
 

@@ -2,9 +2,15 @@
 
 mod blob;
 
+mod door;
+
 mod download;
 
+mod ending;
+
 mod errand;
+
+mod feed;
 
 mod job;
 
@@ -50,17 +56,14 @@ impl Gateway {
     /// Serves a call that changes nodes.
     ///
     /// # Errors
-    /// 403 while management is off; else what was wrong with the request or what became of it on the nodes.
+    /// 403 while management is off and for pages of other sites; else what was wrong with the request or what became of it on the nodes.
     pub(super) async fn manage(
         &self,
         client: &mut Client<'_>,
         call: &Call,
         ctx: &mut Context,
     ) -> Result<(), Fault> {
-        if !ctx.config.management.enabled {
-            let message = "model management is off; set management.enabled: true to let clients change the nodes' models";
-            return Err(Fault::refused(403, "management_off", message));
-        }
+        door::admits(client, &ctx.config)?;
         let desk = Desk {
             gateway: ctx.gateway.clone(),
             config: ctx.config.clone(),

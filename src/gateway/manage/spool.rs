@@ -1,11 +1,13 @@
 //! A file that is here only on its way: hashed as it comes, and gone with the process whatever happens.
 
+use std::fs::OpenOptions;
 use std::io::SeekFrom;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
-use tokio::fs::{File, OpenOptions};
+use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 
 use crate::error::{Fault, Kind};
@@ -41,16 +43,19 @@ impl Spool {
             None => std::env::temp_dir(),
         };
         let path = dir.join(format!("arriero-{:016x}.part", random()));
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create_new(true).mode(0o600);
-        let opened = async {
-            tokio::fs::create_dir_all(&dir).await?;
-            let file = options.open(&path).await?;
+        let folder = dir.clone();
+        // In one go, or a client that leaves in between would leave the file's name behind.
+        let opened = tokio::task::spawn_blocking(move || {
+            std::fs::create_dir_all(folder)?;
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create_new(true).mode(0o600);
+            let file = options.open(&path)?;
             // Without a name it lives as long as it is open: not even SIGKILL leaves it behind.
-            tokio::fs::remove_file(&path).await?;
-            Ok(file)
-        };
-        match opened.await {
+            std::fs::remove_file(&path)?;
+            Ok(File::from_std(file))
+        });
+        let opened = opened.await.unwrap_or_else(|error| Err(error.into()));
+        match opened {
             Ok(file) => Ok(Spool {
                 file,
                 dir,

@@ -13,7 +13,8 @@ use crate::management::{Manner, Outcome};
 use crate::telemetry::record::{EndBy, Phase};
 
 use super::Desk;
-use super::job::{Job, Next, Seat};
+use super::feed::Seat;
+use super::job::{Job, Next};
 
 /// Most names of nodes in a header or an access line.
 const NAMED_MAX: usize = 3;

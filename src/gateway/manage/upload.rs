@@ -1,6 +1,7 @@
 //! `/models/upload`, and what it shares with a download: a whole file goes to the nodes and becomes a model there.
 
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::Poll;
 
@@ -15,12 +16,12 @@ use crate::gateway::client::Client;
 use crate::gateway::proxy::Context;
 use crate::management::request::quoted;
 use crate::management::source::{file_name, model_name};
-use crate::management::{Aim, Targets, Words, create_from_file};
-use crate::model::ModelKey;
+use crate::management::{Aim, Targets, Words, create_from_file, free_name};
 use crate::telemetry::record::Phase;
 
 use super::Desk;
-use super::job::Job;
+use super::ending::Ending;
+use super::feed::Feed;
 use super::spool::{FILE_BYTES_MAX, Sealed, Spool};
 use super::tell;
 
@@ -54,16 +55,22 @@ impl Desk {
     ) -> Result<(), Fault> {
         let targets = self.targets(call, Operation::Create, aim)?;
         let _room = self.gateway.jobs.file()?;
-        client.invite_body().await?;
-        let named = Box::pin(self.receive(client)).await?;
+        let ids = targets.nodes.iter().map(|it| it.node).collect();
+        let mut ending = Ending::of(&self, "upload of a file", ids);
+        let received = Box::pin(self.receive(client)).await;
+        let named = received.inspect_err(|fault| ending.failed(fault))?;
         let (mut events, told) = Events::new();
         let nodes = targets.clone();
-        let work = pin!(async { self.deliver(named, nodes, &mut events).await });
+        let work = pin!(async {
+            let done = self.deliver(named, nodes, &mut events, &mut ending).await;
+            done.inspect_err(|fault| ending.failed(fault))
+        });
         tell_of_file(client, work, told, &targets, ctx).await
     }
 
     /// Reads the form to its end.
     async fn receive(&self, client: &mut Client<'_>) -> Result<Named, Fault> {
+        client.invite_body().await?;
         let named = self.read_file(client).await?;
         let mut behind = 0;
         while let Some(piece) = client.next_piece(&self.config.server).await? {
@@ -101,6 +108,7 @@ impl Desk {
             }
             let file = field.file_name().and_then(file_name);
             let file = file.ok_or_else(|| no_form("its `file` has no usable name"))?;
+            free_name(model_name(&file), &self.gateway.fleet.view())?;
             let mut spool = Spool::new(self.config.state_dir.as_deref()).await?;
             while let Some(piece) = field.chunk().await.map_err(unreadable)? {
                 let taken = held.load(Ordering::Relaxed).min(piece.len() as u64);
@@ -119,11 +127,11 @@ impl Desk {
         named: Named,
         targets: Targets,
         events: &mut Events,
+        ending: &mut Ending,
     ) -> Result<String, Fault> {
         let Named { file, mut sealed } = named;
         let (digest, total) = (format!("sha256:{}", sealed.sha256), sealed.bytes);
         let model = model_name(&file).to_owned();
-        ModelKey::parse(&model)?;
         let path = format!("/api/blobs/{digest}");
         let mut lanes = self.open_lanes(&path, Some(total), targets.clone()).await;
         let mut sent = 0;
@@ -140,15 +148,15 @@ impl Desk {
             what: format!("upload of {file}"),
             done: "it is on",
         };
-        self.count(&outcome, &words);
         if let Some(fault) = outcome.fault(&words) {
+            ending.tell(&outcome, &words);
             return Err(fault);
         }
-        let job = Job::new(
-            self.clone(),
-            create_from_file(&model, &file, &digest, &targets),
-        );
-        if let Some(fault) = job.end().await.fault(&job.words) {
+        let plan = create_from_file(&model, &file, &digest, &targets);
+        let (words, feed) = (plan.words.clone(), Arc::new(Feed::of(&plan)));
+        let outcome = self.carry_out(plan, feed).await;
+        ending.tell(&outcome, &words);
+        if let Some(fault) = outcome.fault(&words) {
             return Err(fault);
         }
         Ok(format!(

@@ -37,7 +37,7 @@ fn played(text: &str) -> String {
         let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
         let node = names.iter().position(|known| *known == name);
         let (told, end) = match (node, rest) {
-            (None, _) => (progress.so_far(), None),
+            (None, _) => (progress.since(0), None),
             (Some(node), "!") => (progress.leave(node), None),
             (Some(node), said) => {
                 let news = progress.push(node, said.strip_prefix("< ").unwrap().as_bytes());
@@ -78,6 +78,28 @@ fn a_node_that_says_nothing_sensible_is_given_up() {
 }
 
 #[test]
+fn a_size_that_is_told_late_is_news_and_so_is_what_comes_after_it() {
+    let mut progress = Progress::new(["a".to_owned()]);
+    let said = [
+        (r#"{"status":"p","digest":"d"}"#, true),
+        (r#"{"status":"p","digest":"d"}"#, false),
+        (r#"{"status":"p","digest":"d","total":9}"#, true),
+        (r#"{"status":"p","digest":"d","total":9}"#, false),
+        (
+            r#"{"status":"p","digest":"d","total":9,"completed":4}"#,
+            true,
+        ),
+        (
+            r#"{"status":"p","digest":"d","total":99,"completed":4}"#,
+            false,
+        ),
+    ];
+    for (line, moved) in said {
+        assert_eq!(progress.push(0, line.as_bytes()).moved, moved, "{line}");
+    }
+}
+
+#[test]
 fn endless_novelties_are_neither_kept_nor_taken_for_progress() {
     let mut progress = Progress::new(["a".to_owned()]);
     let mut moved = 0;
@@ -88,7 +110,7 @@ fn endless_novelties_are_neither_kept_nor_taken_for_progress() {
         moved += usize::from(progress.push(0, layer.as_bytes()).moved);
     }
     assert_eq!(moved, STATUSES_MAX + LAYERS_MAX);
-    assert_eq!(progress.so_far().len(), STATUSES_MAX + LAYERS_MAX);
+    assert_eq!(progress.since(0).len(), STATUSES_MAX + LAYERS_MAX);
 }
 
 #[derive(Debug, Clone)]

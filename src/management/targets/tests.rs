@@ -127,9 +127,18 @@ fn the_node_keeps_its_own_spelling_of_the_model() {
 fn the_query_and_the_index_say_where_to() {
     let cases = [
         ("/api/pull", None, Ok(Aim::Unsaid)),
-        ("/api/pull", Some("x=1"), Ok(Aim::Unsaid)),
+        ("/api/pull", Some("x=1"), Err("unknown_parameter")),
+        ("/api/unload", Some("nodes=a"), Err("unknown_parameter")),
+        (
+            "/api/pull",
+            Some("node=a&nodes=b"),
+            Err("unknown_parameter"),
+        ),
+        ("/api/pull", Some("NODE=a"), Err("unknown_parameter")),
+        ("/api/pull", Some(""), Ok(Aim::Unsaid)),
+        ("/api/pull", Some("node=a&node=b,c&"), Ok(named("a b c"))),
         ("/api/pull/3", None, Ok(Aim::Index(3))),
-        ("/api/pull", Some("x=1&node=a,b"), Ok(named("a b"))),
+        ("/api/pull", Some("&n%6fde=a,b"), Ok(named("a b"))),
         ("/api/pull", Some("node=a%2Cb%2c,"), Ok(named("a b"))),
         ("/api/pull", Some("node=%zz%"), Ok(named("%zz%"))),
         ("/api/pull", Some("node="), Err("no_node")),

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use arriero::demo::Fault;
 use sha2::{Digest, Sha256};
 
-use super::{ON, call, has, node, three};
+use super::server::{Answer, over};
+use super::{ON, call, ends, has, node, three};
 use crate::support::client::{Raw, Reply, request};
-use crate::support::{Herd, herd};
+use crate::support::{Herd, herd, within};
 
 fn digest_of(bytes: &[u8]) -> String {
     let mut text = "sha256:".to_owned();
@@ -30,7 +31,7 @@ async fn upload(herd: &Herd, path: &str, body: &[u8], chunked: bool) -> Reply {
         false => format!("content-length: {}", body.len()),
     };
     raw.send(format!(
-        "POST {path} HTTP/1.1\r\nhost: g\r\n{framing}\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\n{framing}\r\n\r\n"
     ))
     .await;
     for piece in body.chunks(100_000) {
@@ -154,7 +155,7 @@ async fn a_client_that_leaves_an_upload_leaves_nothing() {
     let digest = digest_of(b"never");
     let mut raw = Raw::open(herd.addr()).await;
     raw.send(format!(
-        "POST /api/blobs/{digest} HTTP/1.1\r\nhost: g\r\ncontent-length: 1000000\r\n\r\nstart"
+        "POST /api/blobs/{digest} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000\r\n\r\nstart"
     ))
     .await;
     for node in 0..2 {
@@ -162,7 +163,7 @@ async fn a_client_that_leaves_an_upload_leaves_nothing() {
             let is_upload = |seen: &arriero::demo::Seen| seen.method == "POST";
             node.seen().iter().any(is_upload)
         });
-        crate::support::within("the upload at the node", begun).await;
+        within("the upload at the node", begun).await;
     }
     drop(raw);
     herd.is_idle().await;
@@ -172,7 +173,55 @@ async fn a_client_that_leaves_an_upload_leaves_nothing() {
             let upload = seen.iter().find(|seen| seen.method == "POST");
             upload.is_some_and(|seen| seen.outcome == arriero::demo::Outcome::Cancelled)
         });
-        crate::support::within("the node to be let go", left).await;
+        within("the node to be let go", left).await;
         assert_eq!(herd.nodes[node].blob_bytes(&digest), None);
     }
+    assert_eq!(ends(&herd).await, ["blob left 1"]);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_end_is_told_as_the_nodes_own() {
+    let (herd, _node) = over("300ms", |method, _| match method {
+        "HEAD" => Answer::Whole(404, Vec::new(), Vec::new()),
+        _ => Answer::Early(413, r#"{"error":"that is too much for me"}"#),
+    })
+    .await;
+    // More than the buffers between two processes take, for nobody reads it.
+    let body = vec![7u8; 32 << 20];
+    let path = format!("/api/blobs/{}", digest_of(&body));
+    let refused = upload(&herd, &path, &body, true).await.is(413);
+    let text = refused.text();
+    assert!(text.contains("that is too much for me"), "{text}");
+    assert_eq!(ends(&herd).await, ["blob failed 1"]);
+    herd.is_idle().await;
+}
+
+#[tokio::test]
+async fn an_early_answer_is_noticed_while_the_client_still_sends() {
+    let (herd, _node) = over("1h", |method, _| match method {
+        "HEAD" => Answer::Whole(404, Vec::new(), Vec::new()),
+        _ => Answer::Early(413, r#"{"error":"that is too much for me"}"#),
+    })
+    .await;
+    let path = format!("/api/blobs/{}", digest_of(b"never"));
+    let mut raw = Raw::open(herd.addr()).await;
+    raw.send(format!(
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 1000000000\r\n\r\n"
+    ))
+    .await;
+    let (status, _) = within("an answer before the end", async {
+        loop {
+            raw.send_what_goes([7u8; 1000]).await;
+            tokio::select! {
+                biased;
+                head = raw.head() => break head,
+                () = tokio::task::yield_now() => (),
+            }
+        }
+    })
+    .await
+    .expect("a head");
+    assert_eq!(status, 413);
+    drop(raw);
+    herd.is_idle().await;
 }

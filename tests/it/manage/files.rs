@@ -6,7 +6,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::server::{Answer, Server};
-use super::{call, has, listed, node};
+use super::{call, ends, has, listed, node};
 use crate::support::client::{Raw, Reply};
 use crate::support::{Herd, herd, within};
 
@@ -109,6 +109,7 @@ async fn a_file_is_fetched_checked_and_made_a_model_on_every_node() {
             assert!(has(&herd, node, &format!("{model}:latest")), "{path}");
         }
     }
+    assert_eq!(ends(&herd).await, ["download done 3"]);
     assert_eq!(dir.files(), 0, "nothing is left behind");
     herd.is_idle().await;
 }
@@ -188,6 +189,7 @@ async fn a_file_that_is_not_what_was_meant_reaches_no_node() {
         0,
         "no node was asked"
     );
+    assert_eq!(ends(&herd).await, ["download failed 2"]);
     assert_eq!(dir.files(), 0, "nothing is left behind");
     herd.is_idle().await;
 }
@@ -213,7 +215,7 @@ fn form(parts: &[(&str, &str, &[u8])]) -> Vec<u8> {
 async fn upload(herd: &Herd, body: &[u8]) -> Reply {
     let mut raw = Raw::open(herd.addr()).await;
     raw.send(format!(
-        "POST /ollama/models/upload HTTP/1.1\r\nhost: g\r\ncontent-type: multipart/form-data; boundary=edge\r\n\
+        "POST /ollama/models/upload HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=edge\r\n\
          content-length: {}\r\n\r\n",
         body.len()
     ))
@@ -243,6 +245,7 @@ async fn an_uploaded_file_becomes_a_model_on_every_node() {
         "{progress:?}"
     );
     assert!((0..2).all(|node| has(&herd, node, "Mymodel:latest")));
+    assert_eq!(ends(&herd).await, ["upload done 1"]);
     assert!(listed(&herd).await.contains(&"Mymodel:latest".to_owned()));
 
     let endless = vec![b'x'; 2 << 20];
@@ -272,7 +275,7 @@ async fn files_on_their_way_have_a_limit_of_their_own() {
     let (shop, dir) = (shop().await, Dir::new("many"));
     let herd = over_shop(&shop, &dir.0).await;
     let half = &form(&[("file", "x.gguf", b"half")])[..80];
-    let head = "POST /models/upload HTTP/1.1\r\nhost: g\r\ncontent-type: multipart/form-data; boundary=edge\r\n\
+    let head = "POST /models/upload HTTP/1.1\r\nhost: localhost\r\ncontent-type: multipart/form-data; boundary=edge\r\n\
                 content-length: 1000\r\n\r\n";
     let mut waiting = Vec::new();
     for _ in 0..4 {
@@ -290,6 +293,7 @@ async fn files_on_their_way_have_a_limit_of_their_own() {
     .await;
     drop(waiting);
     herd.is_idle().await;
+    assert!(ends(&herd).await.contains(&"upload left 4".to_owned()));
     upload(&herd, b"no form").await.is(400);
     assert_eq!(dir.files(), 0, "nothing is left behind");
 }

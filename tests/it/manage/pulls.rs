@@ -1,13 +1,12 @@
 //! Pulls: merged progress, one run for two that ask, and nodes that fail.
 
 use arriero::demo::{self, Fault};
-use arriero::gateway::local::LocalGateway;
 use serde_json::Value;
 
-use super::server::{Answer, Server};
+use super::server::{Answer, Server, over};
 use super::{ON, call, has, listed, node, on_each, three};
 use crate::support::client::{Raw, Reply};
-use crate::support::herd::parse;
+use crate::support::herd::starting;
 use crate::support::{Herd, herd, within};
 
 const PULL: &str = r#"{"model":"phi4"}"#;
@@ -26,27 +25,7 @@ fn pulls(herd: &Herd, node: usize) -> usize {
 
 /// A gateway over a node that says one thing for ever when it is asked to pull.
 async fn over_a_liar(said: &'static str) -> (Herd, Server) {
-    let node = Server::start(move |_, path| match path {
-        "/" => Answer::ok("Ollama is running"),
-        "/api/tags" | "/api/ps" => Answer::ok("{\"models\":[]}"),
-        "/api/version" => Answer::ok("{\"version\":\"0.33.0\"}"),
-        _ => Answer::Endless(said),
-    })
-    .await;
-    let config = format!(
-        "management: {{ enabled: true }}\nproxy: {{ read_timeout: 100ms }}\ndiscovery:\n  static:\n    endpoints:\n      - \
-         {{ url: \"http://{}\", name: liar, type: ollama }}",
-        node.addr
-    );
-    let gateway = LocalGateway::start(parse(&config))
-        .await
-        .expect("a gateway");
-    let herd = Herd {
-        nodes: Vec::new(),
-        gateway,
-    };
-    herd.settled().await;
-    (herd, node)
+    over("100ms", move |_, _| Answer::Endless(said)).await
 }
 
 async fn until_pulling(herd: &Herd, node: usize, count: usize) {
@@ -256,5 +235,65 @@ async fn a_client_may_leave_before_the_first_line() {
     })
     .await;
     drop(raw);
+    herd.is_idle().await;
+}
+
+/// As `three`, but nobody asks for the models in turn.
+async fn three_unwatched() -> Herd {
+    let nodes = vec![(node(), ""), (node(), ""), (node(), "")];
+    let herd = starting(nodes, ON, |_, config| {
+        config.model_discovery.interval = std::time::Duration::from_secs(3600);
+    })
+    .await;
+    herd.settled().await;
+    herd
+}
+
+#[tokio::test]
+async fn what_was_done_when_the_last_client_left_is_found_out() {
+    let herd = three_unwatched().await;
+    herd.nodes.iter().for_each(demo::Node::hold_pulls);
+    let mut client = herd.begin("/api/pull", PULL).await;
+    client.head().await.expect("a head");
+    until_pulling(&herd, 1, 1).await;
+    herd.nodes[1].install("phi4");
+    drop(client);
+    herd.eventually("phi4 in the catalogue", |view| {
+        view.model_names().any(|name| name == "phi4:latest")
+    })
+    .await;
+    herd.is_idle().await;
+}
+
+#[tokio::test]
+async fn a_node_that_fails_is_asked_for_its_models_all_the_same() {
+    let herd = three_unwatched().await;
+    herd.nodes[1].install("phi4");
+    herd.nodes[1].fault(Fault::RstAfter { after: 1 });
+    let reply = call(
+        &herd,
+        "POST",
+        "/api/pull",
+        r#"{"model":"qwen3","stream":false}"#,
+    )
+    .await;
+    assert_eq!(reply.status, 502, "{}", reply.text());
+    assert_eq!(
+        listed(&herd).await,
+        ["llama3:latest", "phi4:latest", "qwen3:latest"]
+    );
+    herd.nodes[1].clear_fault();
+
+    // What is gone from one node already is deleted when the others did it.
+    herd.nodes[2].uninstall("llama3");
+    let deleted = call(&herd, "DELETE", "/api/delete", r#"{"model":"llama3"}"#).await;
+    deleted.is(200);
+    assert_eq!(listed(&herd).await, ["phi4:latest", "qwen3:latest"]);
+    // And what nobody has any more is not found, but no longer listed either.
+    herd.nodes[1].uninstall("phi4");
+    call(&herd, "DELETE", "/api/delete", r#"{"model":"phi4"}"#)
+        .await
+        .is(404);
+    assert_eq!(listed(&herd).await, ["qwen3:latest"]);
     herd.is_idle().await;
 }

@@ -7,13 +7,18 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-use crate::support::spawn;
+use arriero::gateway::local::LocalGateway;
+
+use crate::support::herd::parse;
+use crate::support::{Herd, spawn};
 
 /// What is said to one request.
 pub(super) enum Answer {
     Whole(u16, Vec<(&'static str, String)>, Vec<u8>),
     /// 200, and then the same bytes for ever.
     Endless(&'static str),
+    /// Said at once, before the body is read, which nobody does; the connection stays.
+    Early(u16, &'static str),
     /// 200 and a length, and then half of it.
     Half(Vec<u8>),
 }
@@ -61,6 +66,35 @@ impl Drop for Server {
     }
 }
 
+/// A gateway over one node, `liar`, of a test's own making, which answers the questions of probes as an Ollama without models would.
+/// `read_timeout` is that of `proxy`.
+pub(super) async fn over(
+    read_timeout: &str,
+    answer: impl Fn(&str, &str) -> Answer + Send + Sync + 'static,
+) -> (Herd, Server) {
+    let node = Server::start(move |method, path| match path {
+        "/" => Answer::ok("Ollama is running"),
+        "/api/tags" | "/api/ps" => Answer::ok("{\"models\":[]}"),
+        "/api/version" => Answer::ok("{\"version\":\"0.33.0\"}"),
+        _ => answer(method, path),
+    })
+    .await;
+    let config = format!(
+        "management: {{ enabled: true }}\nproxy: {{ read_timeout: {read_timeout} }}\ndiscovery:\n  static:\n    endpoints:\n      - \
+         {{ url: \"http://{}\", name: liar, type: ollama }}",
+        node.addr
+    );
+    let gateway = LocalGateway::start(parse(&config))
+        .await
+        .expect("a gateway");
+    let herd = Herd {
+        nodes: Vec::new(),
+        gateway,
+    };
+    herd.settled().await;
+    (herd, node)
+}
+
 async fn serve(mut stream: TcpStream, answer: &dyn Answers) -> std::io::Result<()> {
     let mut head = Vec::new();
     while !head.windows(4).any(|four| four == b"\r\n\r\n") {
@@ -88,6 +122,12 @@ async fn serve(mut stream: TcpStream, answer: &dyn Answers) -> std::io::Result<(
             loop {
                 stream.write_all(said.as_bytes()).await?;
             }
+        }
+        Answer::Early(status, said) => {
+            let length = said.len();
+            let answer = format!("HTTP/1.1 {status} X\r\ncontent-length: {length}\r\n\r\n{said}");
+            stream.write_all(answer.as_bytes()).await?;
+            std::future::pending::<()>().await;
         }
         Answer::Half(body) => {
             let head = format!("HTTP/1.1 200 X\r\ncontent-length: {}\r\n\r\n", body.len());
