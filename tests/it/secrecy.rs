@@ -27,7 +27,7 @@ fn quotes(status: u16) -> Fault {
 async fn start(za: &demo::Node, zb: &demo::Node) -> Process {
     let nodes = [("za", za, 200), ("zb", zb, 100)].map(|(name, node, priority)| {
         let url = node.url();
-        format!("{{ url: \"{url}\", name: {name}, priority: {priority}, check_interval: 100ms, check_timeout: 100ms }}")
+        format!("{{ url: \"{url}\", name: {name}, priority: {priority}, check_interval: 500ms, check_timeout: 500ms }}")
     });
     let yaml = format!(
         "discovery: {{ health_check: {{ unhealthy_threshold: 2, eject_base: 1h, eject_max: 1h }}, static: {{ endpoints: [ {} ] }} }}\n",

@@ -166,7 +166,7 @@ async fn a_node_with_a_long_list_is_known_for_what_it_is_and_stays_up() {
 #[tokio::test]
 async fn a_found_type_brings_its_priority_and_one_that_does_not_suit_stays_unused() {
     let yaml = "characteristics: { default_priority: 7, auth: { types: [api_key] } }";
-    let quick = "type: auto\ncheck_interval: 50ms\ncheck_timeout: 50ms";
+    let quick = "type: auto\ncheck_interval: 300ms\ncheck_timeout: 300ms";
     let bearer = format!("{quick}\nauth: {{ type: bearer, token: t }}");
     let own = format!("{quick}\npriority: 100");
     let nodes = vec![
