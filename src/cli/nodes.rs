@@ -185,7 +185,7 @@ NAME  TYPE    STATE    PRIORITY  SLOTS   MODELS  LOADED  REQUESTS  OK     AVG   
 gpu1  ollama  healthy  200       1/4     2       1       3         66.7%  300ms  -
 gpu3  ollama  offline  100       0/4     1       0       0         0%     0ms    connection refused
 gpu4  ollama  unknown  100       0/2     2       0       0         100%   0ms    -
-gpu2  vllm    leaving  100       1/auto  1       0       2         0%     0ms    -
+gpu2  vllm    leaving  100       1/auto  1       1       2         0%     0ms    -
 1 of 3 healthy, 1 taking requests
 ";
         assert_eq!(text, expected);

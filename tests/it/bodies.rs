@@ -38,7 +38,7 @@ const BROKEN: &[(&str, &[u8])] = &[
     ("no model", b"{}"),
     ("null model", br#"{"model":null}"#),
     ("number", br#"{"model":7}"#),
-    ("bad name", br#"{"model":"a b"}"#),
+    ("bad name", br#"{"model":"a?b"}"#),
     ("stream", br#"{"model":"llama3","stream":"yes"}"#),
 ];
 
