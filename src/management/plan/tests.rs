@@ -13,7 +13,7 @@ fn planned(path: &str, body: &str) -> Vec<String> {
         "/api/delete" => Method::DELETE,
         _ => Method::POST,
     };
-    let fleet = herd("a up 0/4 Llama* far^\nb up 0/4 llama qwen").fleet;
+    let fleet = herd("a up 0/4 Llama* far!\nb up 0/4 llama qwen").fleet;
     for node in &fleet.view().nodes {
         let addr = crate::fleet::Observation::Resolved("127.0.0.1:1".parse().unwrap());
         fleet.observe(node.id, addr, std::time::Instant::now());
