@@ -199,7 +199,7 @@ async fn a_blob_streams_through_only_where_management_is_on() {
     let blob = vec![7u8; 8 * 1024 * 1024];
     let mut raw = Raw::open(on.addr()).await;
     raw.send(format!(
-        "POST {path} HTTP/1.1\r\nhost: g\r\ntransfer-encoding: chunked\r\n\r\n"
+        "POST {path} HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n"
     ))
     .await;
     for piece in blob.chunks(65_536) {

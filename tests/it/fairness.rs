@@ -202,7 +202,7 @@ async fn a_blob_that_one_node_lacks_is_missing_even_if_another_cannot_be_asked()
     let digest = "cd".repeat(32);
     let mut raw = Raw::open(herd.addr()).await;
     raw.send(format!(
-        "HEAD /api/blobs/sha256:{digest} HTTP/1.1\r\nhost: g\r\n\r\n"
+        "HEAD /api/blobs/sha256:{digest} HTTP/1.1\r\nhost: localhost\r\n\r\n"
     ))
     .await;
     raw.reply_to_head().await.is(404);

@@ -188,7 +188,7 @@ fn received(herd: &Herd, seen: &Seen) -> String {
 #[tokio::test]
 async fn every_odd_request_ends_as_the_table_says_and_no_node_gets_more_than_was_sent() {
     let node = demo::Node::builder().loaded("llama3").tokens(2);
-    let limits = "management: { enabled: true }\nserver: { read_header_timeout: 1s, body_timeout: 1s, \
+    let limits = "management: { enabled: true }\nadmin: { allowed_hosts: [localhost, gateway] }\nserver: { read_header_timeout: 1s, body_timeout: 1s, \
                   request_limits: { max_body_size: 64KiB, max_header_size: 32KiB } }";
     let herd = herd(vec![node], limits).await;
     let text = fs::read_to_string(CASES).expect("the table");
@@ -233,7 +233,7 @@ async fn a_blob_on_its_way_to_a_node_is_invited_and_ends_with_its_framing() {
     let herd = herd(vec![demo::Node::builder()], "management: { enabled: true }").await;
     // Of the bytes `blob`.
     let digest = "sha256:fa2c8cc4f28176bbeed4b736df569a34c79cd3723e9ec42f9674b4d46ac6b8b8";
-    let head = format!("POST /api/blobs/{digest} HTTP/1.1\r\nhost: g\r\n");
+    let head = format!("POST /api/blobs/{digest} HTTP/1.1\r\nhost: localhost\r\n");
     let mut raw = Raw::open(herd.addr()).await;
     raw.send(format!(
         "{head}expect: 100-continue\r\ncontent-length: 4\r\n\r\n"

@@ -72,7 +72,7 @@ impl H2 {
     ) -> Stream {
         let mut request = Request::builder()
             .method(method)
-            .uri(format!("http://gateway{path}"))
+            .uri(format!("http://localhost{path}"))
             .header("content-type", "application/json");
         if let Some(length) = length {
             request = request.header("content-length", length);
