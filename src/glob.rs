@@ -88,7 +88,15 @@ pub struct Filter {
 impl Filter {
     /// Whether a name passes.
     pub fn admits(&self, name: &str) -> bool {
-        let fits = |globs: &[Glob]| globs.iter().any(|glob| glob.matches(name));
+        self.admits_all(&[name])
+    }
+
+    /// Whether what goes by all these names passes: any of them may be let in, none may be kept out.
+    pub fn admits_all(&self, names: &[&str]) -> bool {
+        let fits = |globs: &[Glob]| {
+            let fits = |glob: &Glob| names.iter().any(|name| glob.matches(name));
+            globs.iter().any(fits)
+        };
         (self.include.is_empty() || fits(&self.include)) && !fits(&self.exclude)
     }
 }

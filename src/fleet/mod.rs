@@ -44,7 +44,7 @@ mod change;
 use change::{with_addr, with_health, with_installed, with_loaded};
 
 mod offer;
-pub use offer::Offered;
+pub use offer::{Offered, own_name};
 
 mod traits;
 use traits::Seat;

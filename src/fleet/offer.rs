@@ -85,6 +85,24 @@ pub(super) fn offered(
     offered.into()
 }
 
+/// What the node would call the model that a client asks for as `asked`; `None` when it offers nothing of that name. For nodes of
+/// which nobody knows what they have.
+pub fn own_name<'n>(node: &NodeConfig, asked: &'n str) -> Option<&'n str> {
+    let own = match &node.prefix_id {
+        None => asked,
+        Some(prefix) => {
+            let (start, rest) = asked.split_at_checked(prefix.len())?;
+            let is_meant = start.eq_ignore_ascii_case(prefix);
+            rest.strip_prefix('.').filter(|_| is_meant)?
+        }
+    };
+    // Without knowledge of its spelling, what means the same name counts, with the tag that is meant when none is said.
+    let key = ModelKey::parse_any(own).ok()?;
+    let is_id = |id: &String| ModelKey::parse_any(id).as_ref() == Ok(&key);
+    let is_offered = node.model_ids.is_empty() || node.model_ids.iter().any(is_id);
+    (is_offered && node.model_filter.admits_all(&[own, key.as_str()])).then_some(own)
+}
+
 /// The public names of models of a node, by their own keys and names; `None` for those that are not offered.
 pub(super) fn public_names<'a>(
     node: &'a NodeConfig,
@@ -147,6 +165,34 @@ mod tests {
         assert_eq!(all(&node), ["GPU1.llama3:8b"]);
         node.model_ids = vec!["GPU1.llama3:8b".to_owned()];
         assert!(all(&node).is_empty());
+    }
+
+    #[test]
+    fn a_name_that_a_node_would_not_offer_is_not_guessed() {
+        let mut node = ollama("a");
+        assert_eq!(own_name(&node, "New"), Some("New"));
+        node.model_filter = filter(&["llama3:*", "qwen*"], &["*:70b", "*coder:latest"]);
+        let offered = |asked| own_name(&node, asked);
+        for asked in ["LLAMA3", "llama3:8b", "qwen3"] {
+            assert_eq!(offered(asked), Some(asked));
+        }
+        for asked in ["llama3:70b", "mistral", "qwen-coder", "a//b"] {
+            assert_eq!(offered(asked), None, "{asked}");
+        }
+        node.model_ids = vec!["llama3:latest".to_owned()];
+        node.prefix_id = Some("GPU1".to_owned());
+        let offered = |asked| own_name(&node, asked);
+        assert_eq!(offered("gpu1.Llama3"), Some("Llama3"));
+        for asked in [
+            "llama3",
+            "gpu1",
+            "gpu1llama3",
+            "gpu1.",
+            "gpu1.llama3:8b",
+            "gpü.llama3",
+        ] {
+            assert_eq!(offered(asked), None, "{asked}");
+        }
     }
 
     #[test]

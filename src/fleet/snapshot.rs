@@ -291,6 +291,12 @@ impl Snapshot {
         self.pages.groups.get_or_make(scope.clone(), make)
     }
 
+    /// The name under which listings show a model; `None` when nobody has it.
+    pub fn listed_name(&self, model: &ModelKey) -> Option<Arc<str>> {
+        let holder = self.holders(model)?.first()?;
+        Some(self.public_name(holder))
+    }
+
     /// The name under which a holder's node offers the model.
     pub fn public_name(&self, holder: &Holder) -> Arc<str> {
         let offered = self.node_of(holder).offered().get(holder.place);

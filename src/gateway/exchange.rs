@@ -106,7 +106,12 @@ impl Gateway {
                 }
             };
             ctx.record.phase = Phase::Wait;
-            ctx.routed(placed.access.name(), &placed.route, &asked);
+            ctx.routed(
+                placed.access.name(),
+                &placed.route,
+                &asked,
+                &self.fleet.view(),
+            );
             let outgoing = Outgoing::new(client, &asked, &placed, &ctx.record.request_id)?;
             let sent = {
                 // On the heap, or this future would keep room for an attempt through the whole answer.
@@ -263,18 +268,17 @@ impl Context {
     fn asked(&mut self, asked: &Asked, view: &Snapshot) {
         let facts = &asked.facts;
         let models = asked.wanted(&self.config).models();
-        let known = models.iter().find(|model| view.holders(model).is_some());
-        self.record.model_label = known.map(|key| key.as_str().to_owned());
+        self.record.model_label = models.iter().find_map(|model| view.listed_name(model));
         self.record.model = Some(facts.model.clone());
         self.record.stream = facts.stream;
         self.record.affinity = facts.affinity;
     }
 
-    fn routed(&mut self, node: &str, route: &Route, asked: &Asked) {
+    fn routed(&mut self, node: &str, route: &Route, asked: &Asked, view: &Snapshot) {
         let wanted = asked.wanted(&self.config);
         if let Some(place) = route.place.filter(|_| wanted.is_alias()) {
             let model = wanted.models().get(place);
-            self.record.model_label = model.map(|key| key.as_str().to_owned());
+            self.record.model_label = model.and_then(|model| view.listed_name(model));
         }
         self.record.asks(node, route.reason.as_str());
     }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::config::{Balancer, Fallback};
-use crate::fleet::{Node, Snapshot};
+use crate::fleet::{Node, Snapshot, own_name};
 
 use super::filter::{NoHolder, can_serve, meant};
 use super::pick::{Candidate, pick};
@@ -20,11 +20,14 @@ pub(super) fn route(
     let Some(lack) = none.lack else {
         return Err(NoRoute::Refused(none.fault));
     };
+    // An alias is ours and means nothing to a node.
+    let guess = ask.wanted.best_guess();
+    let asked = guess.unwrap_or(ask.wanted.name);
     let candidates: Vec<_> = meant(view, ask.mount, ask.node_index)
         .filter(|node| node.is_open() && is_admitted(node, ask.fallback))
         .filter(|node| can_serve(node, ask.operation, ask.needs))
         .filter(|node| !ask.tried.contains(&node.id))
-        .map(|node| Candidate::new(node, (), false))
+        .filter_map(|node| Some(Candidate::new(node, own_name(&node.config, asked)?, false)))
         .collect();
     if candidates.is_empty() {
         return Err(NoRoute::Refused(none.fault));
@@ -32,7 +35,7 @@ pub(super) fn route(
     let (chosen, _) = pick(&candidates, balancer, seed).ok_or(NoRoute::Full)?;
     Ok(Route {
         node: chosen.node.id,
-        spelled: ask.wanted.best_guess().map(Arc::from),
+        spelled: (chosen.holder != ask.wanted.name).then(|| Arc::from(chosen.holder)),
         is_renamed: ask.wanted.is_alias(),
         place: None,
         warm: false,

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dialect::{Operation, Usage};
@@ -77,7 +78,7 @@ pub struct Record {
     /// The asked name.
     pub model: Option<String>,
     /// The model's one comparable name, when a node is known to have it; only then may it label a metric.
-    pub model_label: Option<String>,
+    pub model_label: Option<Arc<str>>,
     /// Whether a stream was asked for, the dialect's default applied.
     pub stream: bool,
     /// The conversation's hash, see [`Facts::affinity`](crate::dialect::Facts::affinity).

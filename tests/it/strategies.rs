@@ -129,6 +129,36 @@ async fn herd_of_row(row: &str) -> Herd {
 }
 
 #[tokio::test]
+async fn optimism_guesses_no_name_that_a_node_does_not_offer() {
+    let nodes = vec![
+        (
+            ollama("llama3"),
+            r#"model_filter: { exclude: ["secret*"] }"#,
+        ),
+        (ollama("qwen3"), "prefix_id: big"),
+    ];
+    let rarely = |_: &[demo::Node], config: &mut arriero::config::Config| {
+        config.model_discovery.interval = Duration::from_secs(3600);
+    };
+    let herd = starting(nodes, &strategy("optimistic", "all", false), rarely).await;
+    herd.settled().await;
+    herd.nodes[0].install("secret");
+    herd.nodes[1].install("secret");
+    herd.nodes[1].install("new");
+    let fallback = "fallback optimistic fallback model_not_found_fallback";
+    let rejected = "- optimistic rejected model_unavailable_no_fallback";
+    for (asked, expected) in [
+        ("secret", format!("404 {rejected}")),
+        ("Big.secret", format!("200 {fallback}")),
+        ("big.new", format!("200 {fallback}")),
+        // Only the node without a prefix can be meant, and that one has no such model.
+        ("new", format!("404 {fallback}")),
+    ] {
+        assert_eq!(outcome(&herd, asked).await, expected, "{asked}");
+    }
+}
+
+#[tokio::test]
 async fn discovery_asks_the_nodes_when_those_that_have_the_model_are_down() {
     let herd = mixed(&strategy("discovery", "none", true)).await;
     herd.nodes[2].kill();

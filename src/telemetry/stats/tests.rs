@@ -14,7 +14,9 @@ fn record(end_by: EndBy, status: u16, node: &str, model: &str) -> Record {
         client: Some("10.0.0.7:5000".parse().unwrap()),
         operation: CHAT,
         model: some(model),
-        model_label: some(model).filter(|name| !name.starts_with('?')),
+        model_label: some(model)
+            .filter(|name| !name.starts_with('?'))
+            .map(Into::into),
         node: some(node),
         status,
         end_by,
