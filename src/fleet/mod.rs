@@ -16,8 +16,10 @@ use tokio::sync::{Notify, watch};
 use crate::config::{HealthConfig, NodeConfig};
 
 mod snapshot;
-use snapshot::Counters;
 pub use snapshot::{Holder, Node, Snapshot};
+
+mod lease;
+pub use lease::Lease;
 
 mod warmth;
 
@@ -47,7 +49,6 @@ mod offer;
 pub use offer::{Offered, own_name};
 
 mod traits;
-use traits::Seat;
 pub use traits::{Abilities, Ability, Traits};
 
 mod rules;
@@ -211,34 +212,6 @@ impl Fleet {
         true
     }
 
-    /// Takes one of the node's slots, and a seat of the model there where one is asked for; or says no: the node is full, draining or
-    /// gone, or the model has as many requests as the operator allows. `auto` nodes are full only while on trial.
-    pub fn try_lease(&self, node: NodeId, model: Option<&Traits>) -> Option<Lease> {
-        let view = self.snapshot.load();
-        let node = view.node(node).filter(|node| !node.draining)?;
-        let max = node.slots().unwrap_or(u32::MAX);
-        let taken = |in_flight: u32| (in_flight < max).then(|| in_flight + 1);
-        let counters = &node.counters;
-        counters
-            .in_flight
-            .fetch_update(Ordering::AcqRel, Ordering::Relaxed, taken)
-            .ok()?;
-        let mut lease = Lease {
-            node: node.id,
-            addr: node.addr,
-            counters: Arc::clone(counters),
-            seat: None,
-            freed: Arc::clone(&self.freed),
-        };
-        if let Some(model) = model {
-            // Without a seat the lease is dropped here, and with it the slot.
-            lease.seat = Some(model.take_seat()?);
-        }
-        let ordinal = self.picks.fetch_add(1, Ordering::Relaxed) + 1;
-        counters.last_picked.fetch_max(ordinal, Ordering::Relaxed);
-        Some(lease)
-    }
-
     /// Fires whenever a waiter may fare better than before: a lease was given back, or a new snapshot is there.
     ///
     /// Create the `notified()` future before looking for a slot, or the news may pass in between.
@@ -369,37 +342,6 @@ impl Writer {
             loaded: Arc::default(),
             counters: Arc::default(),
         }
-    }
-}
-
-/// Permission to use one slot of a node, and a seat of a model there, given back on drop.
-#[derive(Debug)]
-pub struct Lease {
-    node: NodeId,
-    addr: Option<SocketAddr>,
-    counters: Arc<Counters>,
-    seat: Option<Seat>,
-    freed: Arc<Notify>,
-}
-
-impl Lease {
-    /// Whose slot it is.
-    pub fn node(&self) -> NodeId {
-        self.node
-    }
-
-    /// Where the node was when the slot was taken; `None` while its name is not resolved. It stays even if the node leaves.
-    pub fn addr(&self) -> Option<SocketAddr> {
-        self.addr
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        // Before the news: who hears it looks at once.
-        drop(self.seat.take());
-        self.counters.in_flight.fetch_sub(1, Ordering::AcqRel);
-        self.freed.notify_waiters();
     }
 }
 

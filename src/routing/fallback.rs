@@ -23,12 +23,17 @@ pub(super) fn route(
     // An alias is ours and means nothing to a node.
     let guess = ask.wanted.best_guess();
     let asked = guess.unwrap_or(ask.wanted.name);
-    let candidates: Vec<_> = meant(view, ask.mount, ask.node_index)
+    let mut candidates: Vec<_> = meant(view, ask.mount, ask.node_index)
         .filter(|node| node.is_open() && is_admitted(node, ask.fallback))
         .filter(|node| can_serve(node, ask.operation, ask.needs))
         .filter(|node| !ask.tried.contains(&node.id))
         .filter_map(|node| Some(Candidate::new(node, own_name(&node.config, asked)?, false)))
         .collect();
+    // A prefix that nodes have says that they are meant.
+    let by_prefix = |it: &Candidate<'_, &str>| it.holder != asked;
+    if candidates.iter().any(by_prefix) {
+        candidates.retain(by_prefix);
+    }
     if candidates.is_empty() {
         return Err(NoRoute::Refused(none.fault));
     }
