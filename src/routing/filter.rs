@@ -39,7 +39,9 @@ pub(super) fn holders<'a>(
     if ask.tried.is_empty() && !fit::is_choosy(ask) {
         let is_ready = |node: &Node| node.is_open() && can_serve(node, ask.operation, ask.needs);
         let mut ready = Vec::with_capacity(view.nodes.len());
-        ready.extend(holding(ask, view, is_ready).filter(|it| !it.holder.remote));
+        let local = holding(ask, view, is_ready).filter(|it| !it.holder.remote);
+        // Not `extend`: it takes them one by one from a nested iterator, which costs more than finding them.
+        local.for_each(|it| ready.push(it));
         if !ready.is_empty() {
             return Ok(ready);
         }
