@@ -64,7 +64,9 @@ impl ModelKey {
 
     fn fold(name: &str) -> Result<ModelKey, &'static str> {
         let lower = name.to_ascii_lowercase();
-        let bare = lower.split_once("://").map_or(&*lower, |(_, rest)| rest);
+        // A scheme ends at the first colon of all.
+        let colon = lower.find(':').unwrap_or(lower.len());
+        let bare = lower[colon..].strip_prefix("://").unwrap_or(&lower);
         let bare = bare.strip_prefix("registry.ollama.ai/").unwrap_or(bare);
         let bare = match bare.strip_prefix("library/") {
             Some(model) if !model.contains('/') => model,

@@ -1,6 +1,6 @@
 //! One request, from socket to socket, as one linear function.
 
-use futures::future::BoxFuture;
+use futures::FutureExt as _;
 
 use crate::admin;
 use crate::config::Config;
@@ -38,14 +38,11 @@ impl Gateway {
         let call = dialect::recognize(client.method(), client.path(), &config.profiles)?;
         ctx.called(&call);
         self.lifecycle.admits()?;
+        // What is rare and large is boxed: a chat's future shall not have room for it.
         match call.serve {
             Serve::Catalogue => return self.answer_from_catalogue(client, &call, ctx).await,
-            Serve::ByIndex => return self.answer_from_node(client, &call, ctx).await,
-            Serve::Manage => {
-                // Rare, and large: a chat's future shall not have room for it.
-                let managing: BoxFuture<'_, _> = Box::pin(self.manage(client, &call, ctx));
-                return managing.await;
-            }
+            Serve::ByIndex => return self.answer_from_node(client, &call, ctx).boxed().await,
+            Serve::Manage => return self.manage(client, &call, ctx).boxed().await,
             Serve::ByModel => (),
         }
 

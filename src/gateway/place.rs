@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 use crate::admission::{Queue, Ticket};
-use crate::config::Config;
+use crate::config::{Balancer, Config};
 use crate::dialect::{Mount, Operation};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Lease, NodeId};
@@ -162,7 +162,10 @@ impl Gateway {
     }
 
     /// Chance as an argument for the pure core, and for round robin a count of those who want the same.
-    fn turn(&self, ask: &Ask<'_>) -> u64 {
+    fn turn(&self, ask: &Ask<'_>, balancer: Balancer) -> u64 {
+        if balancer != Balancer::RoundRobin {
+            return self.turns.any();
+        }
         let wanted = (ask.wanted.models(), ask.operation);
         let allowed = (ask.mount, ask.node_index, ask.tried);
         self.turns.next(&(wanted, allowed))
@@ -179,12 +182,13 @@ impl Gateway {
         // the slot, and another look may find another; a few such losses in a row mean that there is none.
         for _ in 0..LOOKS_MAX {
             let view = self.fleet.view();
-            let route =
-                match routing::route(ask, &view, config.proxy.balancer, self.turn(ask), now()) {
-                    Ok(route) => route,
-                    Err(NoRoute::Full) => return Ok(None),
-                    Err(NoRoute::Refused(fault)) => return Err(fault),
-                };
+            let balancer = config.proxy.balancer;
+            let seed = self.turn(ask, balancer);
+            let route = match routing::route(ask, &view, balancer, seed, now()) {
+                Ok(route) => route,
+                Err(NoRoute::Full) => return Ok(None),
+                Err(NoRoute::Refused(fault)) => return Err(fault),
+            };
             let is_next = self.waiting.with(|queue| match place {
                 Some((line, ticket)) => queue.is_next(line, Some(ticket)),
                 None => queue.is_empty() || queue.is_next(&Line::of(ask), None),

@@ -38,9 +38,9 @@ impl Drop for Context {
         if self.record.status == 0 {
             self.record.status = 499; // nobody was answered
         }
-        self.gateway.metrics.record(&self.record);
-        self.gateway.stats.record(&self.record, wall_ms());
         log::access(&self.record, self.config.logging.format);
+        self.gateway.stats.record(&self.record, wall_ms());
+        self.gateway.metrics.record(&mut self.record);
     }
 }
 

@@ -203,10 +203,8 @@ fn key(source: &DnsSource) -> (String, u16) {
 
 /// What every node of a DNS source has in common can be used, though no address is known yet.
 pub(super) fn check_templates(config: &Config) -> Result<(), Fault> {
-    let templates = config.dns.iter().map(|source| source.template.clone());
-    templates
-        .map(|template| NodeAccess::new(Arc::new(template)).map(drop))
-        .collect()
+    let mut templates = config.dns.iter().map(|source| source.template.clone());
+    templates.try_for_each(|template| NodeAccess::new(Arc::new(template)).map(drop))
 }
 
 /// Listeners and threads are made once. Half a reload would be worse than none.

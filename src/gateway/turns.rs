@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// Two lines that share a counter disturb each other's turns, which is rare with so many and never worse than one counter for all.
 const COUNTERS: usize = 1024;
 
-/// Counters for round robin, each line of requests with its own; for the other balancers any number will do.
+/// Counters for round robin, each line of requests with its own.
 pub(super) struct Turns(Box<[AtomicU64]>);
 
 impl Turns {
@@ -23,6 +23,11 @@ impl Turns {
         line.hash(&mut hasher);
         let at = hasher.finish() as usize % self.0.len();
         self.0[at].fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A number that is not the one before.
+    pub(super) fn any(&self) -> u64 {
+        self.0[0].fetch_add(1, Ordering::Relaxed)
     }
 }
 

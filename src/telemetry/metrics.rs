@@ -3,6 +3,7 @@
 //! Labels come from closed sets: operations, node names, and model names that a node really has (`other` else), so that a
 //! client cannot mint series.
 
+use std::mem;
 use std::sync::{Mutex, PoisonError};
 
 use prometheus::{
@@ -10,17 +11,19 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+mod figures;
+
 mod labels;
 
 mod nodes;
 
 pub use nodes::Nodes;
 
+use figures::LastFigures;
 use labels::Models;
 pub use labels::operation_label;
 
 use super::record::{EndBy, Record};
-use crate::profile::extraction::Value;
 
 /// All metrics of one gateway.
 pub struct Metrics {
@@ -62,7 +65,7 @@ struct Requests {
     tokens: IntCounterVec,
     client_aborts: IntCounterVec,
     queue_wait: HistogramVec,
-    extracted: GaugeVec,
+    extracted: LastFigures,
     extraction_missed: IntCounterVec,
 }
 
@@ -168,8 +171,8 @@ impl Metrics {
         })
     }
 
-    /// Counts a finished request.
-    pub fn record(&self, record: &Record) {
+    /// Counts a finished request, and takes the figures of its answer out of it.
+    pub fn record(&self, record: &mut Record) {
         let requests = &self.requests;
         let call = record.operation.map_or("none", operation_label);
         let code = record.status.to_string();
@@ -218,14 +221,22 @@ impl Metrics {
                 .with_label_values(&[model, direction])
                 .inc_by(count.unwrap_or(0));
         }
-        requests.record_extracted(record, model);
+        let Some(node) = record.node.as_deref() else {
+            return;
+        };
+        requests
+            .extracted
+            .keep(model, node, mem::take(&mut record.extracted));
+        if record.extraction_missed {
+            requests.extraction_missed.with_label_values(&[node]).inc();
+        }
     }
 
     /// The Prometheus text format, 0.0.4, with the gauges that `now` sets. The series of nodes that are gone end.
     pub fn render(&self, is_gone: &dyn Fn(&str) -> bool, now: impl FnOnce(&Metrics)) -> Vec<u8> {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         self.nodes.forget(is_gone);
-        labels::forget(&self.requests.extracted, is_gone);
+        self.requests.extracted.show(is_gone);
         labels::forget(&self.requests.extraction_missed, is_gone);
         now(self);
         let mut text = Vec::new();
@@ -238,22 +249,6 @@ impl Metrics {
 }
 
 impl Requests {
-    /// The figures that the node's profile takes from answers. Texts would be labels that a node can mint: they go to the log only.
-    fn record_extracted(&self, record: &Record, model: &str) {
-        let Some(node) = record.node.as_deref() else {
-            return;
-        };
-        for (name, value) in &record.extracted {
-            if let Value::Number(number) = value {
-                let labels = [model, node, &**name];
-                self.extracted.with_label_values(&labels).set(*number);
-            }
-        }
-        if record.extraction_missed {
-            self.extraction_missed.with_label_values(&[node]).inc();
-        }
-    }
-
     fn declare(declare: &Declare<'_>) -> Result<Requests, prometheus::Error> {
         let ended = ["call", "code", "end_by"];
         let first_byte = "From the request's head to the node's first body byte";
@@ -287,11 +282,11 @@ impl Requests {
                 "Clients that left",
                 &["phase"],
             )?,
-            extracted: declare.real_gauges(
+            extracted: LastFigures::new(declare.real_gauges(
                 "model_metric",
                 "The last answer's figure, as the node's profile takes it",
                 &["model", "node", "name"],
-            )?,
+            )?),
             extraction_missed: declare.counter(
                 "model_metrics_missed_total",
                 "Answers with a frame too long to take figures from",

@@ -1,28 +1,20 @@
 //! Follows many paths through one document in one pass; what no path leads to is skipped, not held.
 
-use std::fmt;
-
-use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use std::iter;
 
 use super::path::{Path, Step};
 use super::value::Value;
+use crate::dialect::json::{Broken, Scanner, Text, Token};
 
 /// The values that the paths lead to. A document that is no JSON has none; null, a list and an object are no values.
 pub(super) fn values(document: &[u8], paths: &[Path]) -> Vec<Option<Value>> {
-    let mut found = vec![None; paths.len()];
-    let all = paths
-        .iter()
-        .enumerate()
-        .fold(0, |all, (at, _)| all | bit(at));
-    let walk = Walk {
+    let mut walk = Walk {
         paths,
-        open: all,
-        depth: 0,
-        found: &mut found,
+        scanner: Scanner::new(document),
+        found: vec![None; paths.len()],
     };
-    let mut reader = serde_json::Deserializer::from_slice(document);
-    match walk.deserialize(&mut reader).and_then(|()| reader.end()) {
-        Ok(()) => found,
+    match walk.whole() {
+        Ok(()) => walk.found,
         Err(_) => vec![None; paths.len()],
     }
 }
@@ -32,114 +24,80 @@ pub(super) fn bit(at: usize) -> u64 {
     1 << at
 }
 
-/// One value of the document, and the paths that lead to it or through it.
+/// The places of the bits that are set.
+fn each(mut bits: u64) -> impl Iterator<Item = usize> {
+    iter::from_fn(move || {
+        let at = bits.trailing_zeros();
+        bits &= bits.wrapping_sub(1);
+        (at < u64::BITS).then_some(at as usize)
+    })
+}
+
 struct Walk<'a> {
     paths: &'a [Path],
-    /// A bit for each such path.
-    open: u64,
-    /// Steps taken.
-    depth: usize,
-    found: &'a mut [Option<Value>],
+    scanner: Scanner<'a>,
+    found: Vec<Option<Value>>,
 }
 
-impl Walk<'_> {
-    /// The walk to a member or an item; `None` when no path goes there.
-    fn towards(&mut self, leads_there: impl Fn(&Step) -> bool) -> Option<Walk<'_>> {
-        let open = self.each_open().filter(|at| {
-            let step = self.paths[*at].steps().get(self.depth);
-            step.is_some_and(&leads_there)
-        });
-        let open = open.fold(0, |open, at| open | bit(at));
-        (open != 0).then_some(Walk {
-            paths: self.paths,
-            open,
-            depth: self.depth + 1,
-            found: self.found,
-        })
+impl<'a> Walk<'a> {
+    fn whole(&mut self) -> Result<(), Broken> {
+        let all = (0..self.paths.len()).fold(0, |all, at| all | bit(at));
+        let first = self.scanner.token()?;
+        self.value(first, all, 0)?;
+        // The end, or what stands in its place.
+        self.scanner.token().map(drop)
     }
 
-    /// Gives a value to the paths that end here.
-    fn arrive(self, value: Option<Value>) {
-        let ends: Vec<usize> = self
-            .each_open()
-            .filter(|at| self.paths[*at].steps().len() == self.depth)
-            .collect();
-        for at in ends {
+    /// One value, the paths that lead to it or through it, and how many steps they have taken.
+    fn value(&mut self, token: Token<'a>, open: u64, depth: usize) -> Result<(), Broken> {
+        let value = match token {
+            // No deeper than the longest path has steps.
+            _ if open == 0 => return self.scanner.skip(token),
+            Token::ObjectStart => return self.members(open, depth),
+            Token::ArrayStart => return self.items(open, depth),
+            Token::String(text) => Some(Value::text(&text.unescape())),
+            Token::Number(number) => std::str::from_utf8(number)
+                .ok()
+                .and_then(|number| Value::number(number.parse().ok()?)),
+            Token::Bool(truth) => Some(Value::Bool(truth)),
+            Token::Null | Token::Key(_) | Token::ObjectEnd | Token::ArrayEnd | Token::End => None,
+        };
+        for at in each(open).filter(|at| self.paths[*at].steps().len() == depth) {
             self.found[at].clone_from(&value);
         }
+        Ok(())
     }
 
-    fn each_open(&self) -> impl Iterator<Item = usize> + use<> {
-        let open = self.open;
-        (0..self.paths.len()).filter(move |at| open & bit(*at) != 0)
-    }
-}
-
-impl<'de> DeserializeSeed<'de> for Walk<'_> {
-    type Value = ();
-
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Walk<'_> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(mut self, mut map: A) -> Result<(), A::Error> {
-        while let Some(key) = map.next_key::<String>()? {
-            match self.towards(|step| matches!(step, Step::Member(name) if *name == key)) {
-                Some(inner) => map.next_value_seed(inner)?,
-                None => map.next_value::<IgnoredAny>().map(|_| ())?,
-            }
+    fn members(&mut self, open: u64, depth: usize) -> Result<(), Broken> {
+        while let Token::Key(key) = self.scanner.token()? {
+            let is_it = |step: &Step| matches!(step, Step::Member(name) if says(&key, name));
+            let open = self.towards(open, depth, is_it);
+            let token = self.scanner.token()?;
+            self.value(token, open, depth + 1)?;
         }
         Ok(())
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+    fn items(&mut self, open: u64, depth: usize) -> Result<(), Broken> {
         for item in 0_usize.. {
-            let more = match self.towards(|step| matches!(step, Step::Item(at) if *at == item)) {
-                Some(inner) => list.next_element_seed(inner)?,
-                None => list.next_element::<IgnoredAny>()?.map(|_| ()),
-            };
-            if more.is_none() {
+            let token = self.scanner.token()?;
+            if token == Token::ArrayEnd {
                 break;
             }
+            let is_it = |step: &Step| matches!(step, Step::Item(at) if *at == item);
+            self.value(token, self.towards(open, depth, is_it), depth + 1)?;
         }
         Ok(())
     }
 
-    fn visit_bool<E>(self, truth: bool) -> Result<(), E> {
-        self.arrive(Some(Value::Bool(truth)));
-        Ok(())
+    /// Which of the paths go on to a member or an item.
+    fn towards(&self, open: u64, depth: usize, leads_there: impl Fn(&Step) -> bool) -> u64 {
+        let step = |at: &usize| self.paths[*at].steps().get(depth);
+        let there = each(open).filter(|at| step(at).is_some_and(&leads_there));
+        there.fold(0, |there, at| there | bit(at))
     }
+}
 
-    fn visit_u64<E>(self, number: u64) -> Result<(), E> {
-        self.arrive(Value::number(number as f64));
-        Ok(())
-    }
-
-    fn visit_i64<E>(self, number: i64) -> Result<(), E> {
-        self.arrive(Value::number(number as f64));
-        Ok(())
-    }
-
-    fn visit_f64<E>(self, number: f64) -> Result<(), E> {
-        self.arrive(Value::number(number));
-        Ok(())
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<(), E> {
-        self.arrive(Some(Value::text(text)));
-        Ok(())
-    }
-
-    fn visit_unit<E>(self) -> Result<(), E> {
-        self.arrive(None);
-        Ok(())
-    }
+fn says(key: &Text<'_>, name: &str) -> bool {
+    key.raw() == name.as_bytes() || (key.raw().contains(&b'\\') && key.unescape() == name)
 }
