@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::frame::{Event, Events, Lines};
 use super::{Ending, Framing, Operation, Usage};
-use crate::profile::extraction::{Extracted, Extraction};
+use crate::profile::extraction::{Extraction, Sample};
 
 mod kept;
 
@@ -151,11 +151,16 @@ impl Meter {
         self.seen.usage
     }
 
-    /// What the extraction that it keeps frames for makes of the answer so far; nothing without one. `header` tells the value of a
-    /// header of the answer, `took` how long the request has taken. A whole document has values when all of it has passed.
-    pub fn extracted(&self, header: &dyn Fn(&str) -> Option<String>, took: Duration) -> Extracted {
-        let values = |kept: &Kept| kept.extraction.values(kept.frames(), header, took);
-        self.kept.as_ref().map(values).unwrap_or_default()
+    /// Gives out what it kept of the answer for its extraction; nothing without one. `header` tells the value of a header of the
+    /// answer, `took` how long the request has taken. A whole document has values when all of it has passed.
+    pub fn take_sample(
+        &mut self,
+        header: &dyn Fn(&str) -> Option<String>,
+        took: Duration,
+    ) -> Option<Sample> {
+        let kept = self.kept.as_mut()?;
+        let frames = kept.take_frames();
+        Some(Sample::new(kept.extraction.clone(), frames, header, took))
     }
 
     /// Whether the answer had a frame with values, or may have had one, that was too long to be kept.

@@ -131,13 +131,13 @@ impl Context {
     /// Notes what the meter saw of an answer with this head.
     pub(super) fn tell_stream(
         &mut self,
-        meter: &Meter,
+        meter: &mut Meter,
         first_token: Option<tokio::time::Instant>,
         head: &ResponseHeader,
     ) {
         let header = |name: &str| Some(head.headers.get(name)?.to_str().ok()?.to_owned());
         self.record.usage = meter.usage();
-        self.record.extracted = meter.extracted(&header, self.elapsed());
+        self.record.sample = meter.take_sample(&header, self.elapsed());
         self.record.extraction_missed = meter.has_missed_values();
         self.record.first_token =
             first_token.map(|at| at.into_std().saturating_duration_since(self.started));

@@ -96,7 +96,7 @@ impl Gateway {
             let cut = self.verdict_on_end(&end, &mut stream, &access, route.node, limits);
             (cut, end)
         });
-        ctx.tell_stream(&stream.meter, stream.first_token, stream.node.head());
+        ctx.tell_stream(&mut stream.meter, stream.first_token, stream.node.head());
         let (cut, end) = ended?;
         let Some(fault) = cut else {
             client.write(Bytes::new(), true).await?;

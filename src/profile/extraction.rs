@@ -5,6 +5,8 @@
 
 mod path;
 
+mod sample;
+
 mod walk;
 
 mod sight;
@@ -17,10 +19,10 @@ mod parse;
 
 mod value;
 
+pub use sample::Sample;
 pub use value::Value;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use expression::Expression;
 use path::Path;
@@ -136,34 +138,6 @@ impl Extraction {
     /// A bit for each path that this frame may have a value for; 0 for most frames. Cheap: it is asked of every frame.
     pub fn sight(&self, frame: &[u8]) -> u64 {
         self.sight.of(frame)
-    }
-
-    /// Reads the kept frames of an answer, the oldest first: of several values of one path the last one counts. `header` tells
-    /// the value of a header of the answer, `took` how long the request has taken.
-    pub fn values<'a>(
-        &self,
-        frames: impl Iterator<Item = &'a [u8]>,
-        header: &dyn Fn(&str) -> Option<String>,
-        took: Duration,
-    ) -> Extracted {
-        let mut values = vec![None; self.paths.len()];
-        for frame in frames {
-            for (value, newer) in values.iter_mut().zip(walk::values(frame, &self.paths)) {
-                *value = newer.or(value.take());
-            }
-        }
-        let headers = self.headers.iter().map(|name| header(name));
-        values.extend(headers.map(|text| text.as_deref().map(Value::header)));
-        values.push(Value::number(took.as_secs_f64() * 1000.0));
-        // Calculations see the response time behind the headers, and each other behind that.
-        for calculation in &self.calculations {
-            values.push(calculation.evaluate(&values));
-        }
-        values.remove(self.paths.len() + self.headers.len());
-        let named = self.names.iter().zip(values);
-        named
-            .filter_map(|(name, value)| Some((name.clone(), value?)))
-            .collect()
     }
 }
 

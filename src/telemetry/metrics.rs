@@ -3,7 +3,6 @@
 //! Labels come from closed sets: operations, node names, and model names that a node really has (`other` else), so that a
 //! client cannot mint series.
 
-use std::mem;
 use std::sync::{Mutex, PoisonError};
 
 use prometheus::{
@@ -171,7 +170,7 @@ impl Metrics {
         })
     }
 
-    /// Counts a finished request, and takes the figures of its answer out of it.
+    /// Counts a finished request, and takes out of it what its answer has of figures.
     pub fn record(&self, record: &mut Record) {
         let requests = &self.requests;
         let call = record.operation.map_or("none", operation_label);
@@ -224,9 +223,9 @@ impl Metrics {
         let Some(node) = record.node.as_deref() else {
             return;
         };
-        requests
-            .extracted
-            .keep(model, node, mem::take(&mut record.extracted));
+        if let Some(sample) = record.sample.take() {
+            requests.extracted.keep(model, node, sample);
+        }
         if record.extraction_missed {
             requests.extraction_missed.with_label_values(&[node]).inc();
         }

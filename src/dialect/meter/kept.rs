@@ -1,5 +1,6 @@
 //! The frames of an answer that a profile's extraction will read: for each of its paths the last one that may have a value.
 
+use std::mem;
 use std::sync::Arc;
 
 use crate::profile::extraction::Extraction;
@@ -47,7 +48,7 @@ impl Kept {
             old.paths &= !paths;
             if old.paths == 0 {
                 // Its memory holds the new frame: most answers name their model in every frame, and no frame shall cost a new piece.
-                spare = std::mem::take(&mut old.bytes);
+                spare = mem::take(&mut old.bytes);
             }
             old.paths != 0
         });
@@ -79,11 +80,13 @@ impl Kept {
         self.frames[0].bytes.extend_from_slice(chunk);
     }
 
-    pub(super) fn frames(&self) -> impl Iterator<Item = &[u8]> {
-        self.frames.iter().map(|frame| &*frame.bytes)
+    /// Gives them out.
+    pub(super) fn take_frames(&mut self) -> Vec<Vec<u8>> {
+        let frames = mem::take(&mut self.frames).into_iter();
+        frames.map(|frame| frame.bytes).collect()
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.frames.iter().map(|frame| frame.bytes.len()).sum()
     }
 }

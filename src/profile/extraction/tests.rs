@@ -4,6 +4,8 @@ use super::expression::Expression;
 use super::value::{TEXT_CHARS_MAX, Value};
 use super::*;
 
+use std::time::Duration;
+
 mod mistakes;
 
 mod properties;
@@ -37,8 +39,10 @@ fn check(text: &ExtractionText, frames: &[&str], headers: &[(&str, &str)], expec
         let found = headers.iter().find(|(name, _)| *name == wanted);
         found.map(|(_, value)| (*value).to_owned())
     };
-    let frames = frames.iter().map(|frame| frame.as_bytes());
-    let values = extraction.values(frames, &header, Duration::from_millis(500));
+    let frames = frames.iter().map(|frame| frame.as_bytes().to_vec());
+    let took = Duration::from_millis(500);
+    let sample = Sample::new(Arc::new(extraction), frames.collect(), &header, took);
+    let values = sample.values();
     let told: Vec<String> = values
         .iter()
         .map(|(name, value)| format!("{name}={value}"))

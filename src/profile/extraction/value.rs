@@ -24,7 +24,8 @@ impl Value {
 
     /// A text, cut to its limit.
     pub(super) fn text(text: &str) -> Value {
-        Value::Text(text.chars().take(TEXT_CHARS_MAX).collect())
+        let end = text.char_indices().nth(TEXT_CHARS_MAX);
+        Value::Text(text[..end.map_or(text.len(), |(at, _)| at)].to_owned())
     }
 
     /// A header's value: a number if it reads as one.

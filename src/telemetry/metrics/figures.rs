@@ -1,6 +1,6 @@
 //! The figures that the nodes' profiles take from answers.
 //!
-//! They are kept as they come and become series when somebody reads them: a request shall not pay for looking up a dozen series.
+//! What has them is kept as it came, and read and made series when somebody asks: a request shall not pay for that.
 
 use std::collections::HashMap;
 use std::mem;
@@ -9,13 +9,21 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use prometheus::GaugeVec;
 
 use super::labels;
-use crate::profile::extraction::{Extracted, Value};
+use crate::profile::extraction::{Extracted, Sample, Value};
+
+/// Longest sample that is kept unread, in bytes: there is one for each model of each node. An answer's last frame is much shorter.
+const UNREAD_BYTES_MAX: usize = 4 << 10;
 
 /// The last answer's figures, by model and node.
 pub(super) struct LastFigures {
     series: GaugeVec,
     /// Those that came since the series were read, by model and then by node.
-    fresh: Mutex<HashMap<String, HashMap<String, Extracted>>>,
+    fresh: Mutex<HashMap<String, HashMap<String, Figures>>>,
+}
+
+enum Figures {
+    Unread(Sample),
+    Read(Extracted),
 }
 
 impl LastFigures {
@@ -28,10 +36,11 @@ impl LastFigures {
     }
 
     /// Keeps what an answer told.
-    pub(super) fn keep(&self, model: &str, node: &str, figures: Extracted) {
-        if figures.is_empty() {
-            return;
-        }
+    pub(super) fn keep(&self, model: &str, node: &str, sample: Sample) {
+        let figures = match sample.bytes() {
+            0..=UNREAD_BYTES_MAX => Figures::Unread(sample),
+            _ => Figures::Read(sample.values()),
+        };
         let mut fresh = self.fresh();
         let known = fresh.get_mut(model).and_then(|nodes| nodes.get_mut(node));
         match known {
@@ -46,25 +55,29 @@ impl LastFigures {
     /// Brings the series up to date; those of nodes that are gone end.
     pub(super) fn show(&self, is_gone: &dyn Fn(&str) -> bool) {
         let fresh = mem::take(&mut *self.fresh());
-        for (model, nodes) in &fresh {
+        for (model, nodes) in fresh {
             for (node, figures) in nodes {
-                self.set(model, node, figures);
+                self.set(&model, &node, figures);
             }
         }
         labels::forget(&self.series, is_gone);
     }
 
     /// Texts would be labels that a node can mint: they go to the log only.
-    fn set(&self, model: &str, node: &str, figures: &Extracted) {
-        for (name, value) in figures {
+    fn set(&self, model: &str, node: &str, figures: Figures) {
+        let values = match figures {
+            Figures::Unread(sample) => sample.values(),
+            Figures::Read(values) => values,
+        };
+        for (name, value) in values {
             if let Value::Number(number) = value {
-                let labels = [model, node, &**name];
-                self.series.with_label_values(&labels).set(*number);
+                let labels = [model, node, &*name];
+                self.series.with_label_values(&labels).set(number);
             }
         }
     }
 
-    fn fresh(&self) -> MutexGuard<'_, HashMap<String, HashMap<String, Extracted>>> {
+    fn fresh(&self) -> MutexGuard<'_, HashMap<String, HashMap<String, Figures>>> {
         // Entries are replaced whole, so a panic elsewhere left the map as good as it was.
         self.fresh.lock().unwrap_or_else(PoisonError::into_inner)
     }
