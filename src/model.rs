@@ -93,9 +93,9 @@ impl ModelKey {
 
 /// Whether a name asks for a model of ollama.com, which a node would serve with its own identity: tag `cloud` or `…-cloud`.
 pub fn is_cloud(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    let (_, tag) = split_tag(&lower);
-    tag.is_some_and(|tag| tag == "cloud" || tag.ends_with("-cloud"))
+    let (_, tag) = split_tag(name);
+    let last_word = tag.and_then(|tag| tag.rsplit('-').next());
+    last_word.is_some_and(|word| word.eq_ignore_ascii_case("cloud"))
 }
 
 /// The refusal of a model that a node would ask another company's server for: that is the operator's decision, not a client's.

@@ -175,7 +175,10 @@ pub fn dialect_of(path: &str, profiles: &Profiles) -> Dialect {
 /// Whether no server could read this path in two ways: printable ASCII, no `.`, `..` or empty segments, no encoded slash or dot.
 fn is_plain(rest: &str) -> bool {
     // The name of a model may be where its file is; such a path is only looked up, as in `listings::with_slashes`.
-    let inside = rest.replacen("/models//", "/models/", 1);
+    let inside = match rest.as_bytes().windows(2).any(|pair| pair == b"//") {
+        true => Cow::Owned(rest.replacen("/models//", "/models/", 1)),
+        false => Cow::Borrowed(rest),
+    };
     let inside = inside.strip_prefix('/').unwrap_or(&inside);
     rest.bytes()
         .all(|byte| byte.is_ascii_graphic() && byte != b'\\')

@@ -1,5 +1,7 @@
 //! One request, from socket to socket, as one linear function.
 
+use std::pin::pin;
+
 use futures::FutureExt as _;
 
 use crate::admin;
@@ -111,9 +113,8 @@ impl Gateway {
             );
             let outgoing = Outgoing::new(client, &asked, &placed, &ctx.record.request_id)?;
             let sent = {
-                // On the heap, or this future would keep room for an attempt through the whole answer.
-                let mut attempt = Box::pin(self.send(&placed, &outgoing, &ctx.config));
-                client.unless_gone(attempt.as_mut()).await?
+                let attempt = pin!(self.send(&placed, &outgoing, &ctx.config));
+                client.unless_gone(attempt).await?
             };
             match sent {
                 Ok(answer) => {

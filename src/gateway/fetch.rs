@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use pingora::http::RequestHeader;
-use pingora::protocols::http::client::HttpSession;
+use pingora::protocols::http::v1::client::HttpSession;
 use pingora::{Error, ErrorType, Result};
 use tokio::time::timeout;
 
@@ -170,10 +170,10 @@ impl Gateway {
         // Every probe on a connection of its own: one from the pool could vouch for a node that takes no new ones.
         let mut session = self.probes.get_http_session(&peer).await?.0;
         session.write_request_header(Box::new(request)).await?;
-        session.finish_request_body().await?;
-        session.read_response_header().await?;
+        session.finish_body().await?;
+        session.read_response().await?;
         let (status, headers) = session
-            .response_header()
+            .resp_header()
             .map(|head| (head.status.as_u16(), head.headers.clone()))
             .unwrap_or_default();
         let body = read_body(&mut session, limits).await?;
@@ -227,7 +227,7 @@ fn reason(error: &Error) -> &'static str {
 
 async fn read_body(session: &mut HttpSession, limits: FetchLimits) -> Result<Bytes> {
     let mut body = BytesMut::new();
-    while let Some(piece) = session.read_response_body().await? {
+    while let Some(piece) = session.read_body_bytes().await? {
         let room = limits.body_bytes_max - body.len();
         if room < piece.len() && !limits.cut {
             return Err(Error::new(TOO_LONG));

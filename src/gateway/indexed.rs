@@ -115,7 +115,7 @@ impl Gateway {
 }
 
 fn answer_head(fetched: &Fetched) -> Result<ResponseHeader, Fault> {
-    let mut head = ResponseHeader::build(fetched.status, Some(16)).map_err(broken)?;
+    let mut head = ResponseHeader::build_no_case(fetched.status, Some(16)).map_err(broken)?;
     for (name, value) in head::crossing(&fetched.headers, head::reaches_client) {
         let copied = head.append_header(name.clone(), value.clone());
         copied.map_err(broken)?;

@@ -113,7 +113,7 @@ fn pieces(asked: &Asked, route: &Route, access: &NodeAccess) -> Vec<Bytes> {
 
 /// The head of a node's answer as a client may see it, without its framing.
 pub(super) fn client_head(from: &ResponseHeader) -> Result<ResponseHeader, Fault> {
-    let mut head = ResponseHeader::build(from.status, Some(16)).map_err(broken)?;
+    let mut head = ResponseHeader::build_no_case(from.status, Some(16)).map_err(broken)?;
     for (name, value) in head::crossing(&from.headers, head::reaches_client) {
         let copied = head.append_header(name.clone(), value.clone());
         copied.map_err(broken)?;

@@ -8,7 +8,7 @@ use bytes::{Bytes, BytesMut};
 use futures::FutureExt as _;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::client::HttpSession;
+use pingora::protocols::http::v1::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType};
 use tokio::time::timeout;
@@ -131,7 +131,7 @@ impl Gateway {
             Err(error) if reused && is_stale(&error) => {
                 let mut fresh = HttpPeer::clone(&node.peer);
                 fresh.group_key = FRESH;
-                node.session = Box::pin(self.connect(&fresh, name)).await?.0; // rare, and large
+                node.session = self.connect(&fresh, name).await?.0;
                 node.exchange(outgoing).await
             }
             exchanged => exchanged,
@@ -143,11 +143,16 @@ impl Gateway {
     }
 
     async fn connect(&self, peer: &HttpPeer, name: &str) -> Result<(HttpSession, bool), Failed> {
-        let connected = self.connector.get_http_session(peer).await;
-        let (mut session, reused) =
-            connected.map_err(|error| Failed::before_sending(name, &plain(&error)))?;
+        let (mut session, reused) = match self.connector.reused_http_session(peer).await {
+            Some(session) => (session, true),
+            None => {
+                // Rare, and large.
+                let connected = Box::pin(self.connector.get_http_session(peer)).await;
+                connected.map_err(|error| Failed::before_sending(name, &plain(&error)))?
+            }
+        };
         // Silence is ours to judge: it may be a model that loads, a stream that stalls, or an answer that never comes.
-        session.set_read_timeout(None);
+        session.read_timeout = None;
         Ok((session, reused))
     }
 
@@ -177,10 +182,7 @@ impl Gateway {
     }
 
     /// Sends a connection whose answer is complete back to the pool.
-    pub(super) async fn reuse(&self, mut node: Connection) {
-        if let HttpSession::H1(h1) = &mut node.session {
-            h1.respect_keepalive();
-        }
+    pub(super) async fn reuse(&self, node: Connection) {
         let pool = &self.connector;
         pool.release_http_session(node.session, &*node.peer, Some(POOL_IDLE))
             .await;
@@ -200,33 +202,33 @@ impl Connection {
     /// `written` is what became of the body.
     pub(super) async fn answered(&mut self, written: pingora::Result<()>) -> pingora::Result<()> {
         let written = match written {
-            Ok(()) => self.session.finish_request_body().await,
+            Ok(()) => self.session.finish_body().await.map(drop),
             failed => failed,
         };
         let read = match self.has_head() {
             true => Ok(()), // it was there before the request was whole
-            false => self.session.read_response_header().await,
+            false => self.session.read_response().await.map(drop),
         };
         if let Err(error) = read {
             return Err(written.err().unwrap_or(error));
         }
-        match self.session.response_header() {
+        match self.session.resp_header() {
             Some(_) => Ok(()),
             None => Error::e_explain(ErrorType::InvalidHTTPHeader, "no response head"),
         }
     }
 
     fn has_head(&self) -> bool {
-        let head = self.session.response_header();
+        let head = self.session.resp_header();
         head.is_some_and(|head| !head.status.is_informational())
     }
 
     /// Whether the node has answered, or broken off, before the request is whole. It is looked without waiting, and what is there of a
     /// head stays to be read.
     pub(super) fn has_ended_early(&mut self) -> bool {
-        match self.session.read_response_header().now_or_never() {
+        match self.session.read_response().now_or_never() {
             None => false,
-            Some(Ok(())) => self.has_head(),
+            Some(Ok(_)) => self.has_head(),
             Some(Err(_)) => true,
         }
     }
@@ -236,25 +238,25 @@ impl Connection {
         // `exchange` has made sure that there is one before it gave the connection out.
         static NONE: LazyLock<ResponseHeader> =
             LazyLock::new(|| ServerSession::generate_error(502));
-        self.session.response_header().unwrap_or(&NONE)
+        self.session.resp_header().unwrap_or(&NONE)
     }
 
     async fn write_body(&mut self, pieces: &[Bytes]) -> pingora::Result<()> {
         for piece in pieces {
-            self.write(piece.clone()).await?;
+            self.write(piece).await?;
         }
         Ok(())
     }
 
     /// Sends some of the request's body.
-    pub(super) async fn write(&mut self, piece: Bytes) -> pingora::Result<()> {
-        self.session.write_request_body(piece, false).await
+    pub(super) async fn write(&mut self, piece: &[u8]) -> pingora::Result<()> {
+        self.session.write_body(piece).await.map(drop)
     }
 
     /// The first bytes of the body, `None` when it is empty. Pieces can be empty at a chunk's border; only bytes count.
     async fn first_piece(&mut self) -> pingora::Result<Option<Bytes>> {
         loop {
-            match self.session.read_response_body().await? {
+            match self.session.read_body_bytes().await? {
                 Some(piece) if piece.is_empty() => (),
                 piece => return Ok(piece),
             }
@@ -263,7 +265,7 @@ impl Connection {
 
     /// The next bytes of the answer; `None` at its clean end.
     pub(super) async fn read(&mut self, silence_max: Duration) -> Result<Option<Bytes>, Broken> {
-        match timeout(silence_max, self.session.read_response_body()).await {
+        match timeout(silence_max, self.session.read_body_bytes()).await {
             Ok(Ok(piece)) => Ok(piece),
             Ok(Err(error)) => Err(Broken::Cut(plain(&error))),
             Err(_) => Err(Broken::Silent),

@@ -67,7 +67,7 @@ impl Client<'_> {
         call: &Call,
         request_id: &str,
     ) -> Result<(), Fault> {
-        let mut head = ResponseHeader::build(200, Some(4)).map_err(broken)?;
+        let mut head = ResponseHeader::build_no_case(200, Some(4)).map_err(broken)?;
         insert(&mut head, "content-type", page.content_type)?;
         insert(&mut head, "content-length", &page.body.len().to_string())?;
         put_ids(&mut head, call.dialect, request_id)?;
@@ -79,7 +79,7 @@ impl Client<'_> {
         &mut self,
         page: crate::admin::Page,
     ) -> Result<(), Fault> {
-        let mut head = ResponseHeader::build(page.status, Some(4)).map_err(broken)?;
+        let mut head = ResponseHeader::build_no_case(page.status, Some(4)).map_err(broken)?;
         for (name, value) in page.headers() {
             insert(&mut head, name, &value)?;
         }
@@ -154,7 +154,7 @@ impl Client<'_> {
             );
         }
         let refusal = dialect.refusal(fault, request_id);
-        let mut head = ResponseHeader::build(refusal.status, Some(6))?;
+        let mut head = ResponseHeader::build_no_case(refusal.status, Some(6))?;
         for (name, value) in &refusal.headers {
             head.insert_header(*name, value.as_str())?;
         }

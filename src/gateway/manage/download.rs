@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use pingora::http::RequestHeader;
-use pingora::protocols::http::client::HttpSession;
+use pingora::protocols::http::v1::client::HttpSession;
 use pingora::upstreams::peer::HttpPeer;
 use tokio::time::timeout;
 
@@ -102,7 +102,7 @@ impl Desk {
         let stall = self.config.proxy.read_timeout;
         let mut spool = Spool::new(self.config.state_dir.as_deref()).await?;
         loop {
-            let read = timeout(stall, found.session.read_response_body()).await;
+            let read = timeout(stall, found.session.read_body_bytes()).await;
             let read = read.map_err(|_| failed("it stalled (proxy.read_timeout)"))?;
             let Some(piece) = read.map_err(|error| failed(&plain(&error)))? else {
                 break;
@@ -131,7 +131,7 @@ impl Desk {
     async fn find(&self, mut source: Source) -> Result<Found, Fault> {
         for _ in 0..=REDIRECTS_MAX {
             let session = self.get(&source).await?;
-            let Some(head) = session.response_header() else {
+            let Some(head) = session.resp_header() else {
                 return Err(failed("its answer is not HTTP"));
             };
             let header = |name| head.headers.get(name).and_then(|it| it.to_str().ok());
@@ -178,8 +178,8 @@ impl Desk {
             session
                 .write_request_header(Box::new(request.clone()))
                 .await?;
-            session.finish_request_body().await?;
-            session.read_response_header().await?;
+            session.finish_body().await?;
+            session.read_response().await?;
             Ok(session)
         };
         let asked = timeout(self.config.proxy.read_timeout, asking).await;

@@ -102,7 +102,7 @@ impl Desk {
         let deadline = Instant::now() + self.patience();
         let asking = async {
             let mut node = self.begin(&errand.target, &head).await?;
-            let written = node.write(errand.body.clone()).await;
+            let written = node.write(&errand.body).await;
             self.answer(&errand.target.name, node, written).await
         };
         let asked = timeout_at(deadline, asking).await;

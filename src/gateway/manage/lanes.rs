@@ -199,7 +199,7 @@ impl Lanes<'_> {
             if lane.node.has_ended_early() {
                 return Some(Failure::new(&lane.name, "it closed the connection"));
             }
-            let written = timeout(limit, lane.node.write(piece.clone())).await;
+            let written = timeout(limit, lane.node.write(piece)).await;
             match written {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(Failure::new(&lane.name, plain(&error))),

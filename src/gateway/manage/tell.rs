@@ -173,7 +173,7 @@ fn head(
     nodes: &[String],
     ctx: &Context,
 ) -> Result<ResponseHeader, Fault> {
-    let mut head = ResponseHeader::build(status, Some(6)).map_err(broken)?;
+    let mut head = ResponseHeader::build_no_case(status, Some(6)).map_err(broken)?;
     insert(&mut head, "content-type", content_type)?;
     if !nodes.is_empty() {
         let names: Vec<&str> = nodes.iter().map(String::as_str).collect();
