@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use bytes::Bytes;
 
 use crate::config::NodeConfig;
-use crate::dialect::{Filter, Format, Mount};
+use crate::dialect::{Filter, Format, Mount, Operation};
 use crate::fleet::NodeId;
 use crate::fleet::catalogue::{self, Conflict, Groups, Moment, Scope};
 use crate::fleet::health::{Health, Spared};
@@ -21,6 +21,7 @@ use crate::fleet::state::State;
 use crate::fleet::traits::Traits;
 use crate::fleet::warmth::Warmth;
 use crate::model::ModelKey;
+use crate::profile::{Needs, Shortcoming};
 
 /// All nodes as they were when the last visible change was observed.
 #[derive(Debug)]
@@ -125,6 +126,17 @@ impl Node {
             Mount::OpenAi => self.config.profile.api().openai_compatible,
             Mount::Profile(name) => self.config.profile.name == *name,
         }
+    }
+
+    /// Why it can't serve a request as it comes, as far as its type and version go; `None` when it can.
+    pub fn shortcoming(&self, operation: Operation, needs: Needs) -> Option<Shortcoming<'_>> {
+        let profile = &self.config.profile;
+        profile.shortcoming(operation, self.version.as_deref(), needs)
+    }
+
+    /// Whether it can serve a request as it comes, as far as its type and version go.
+    pub fn can_serve(&self, operation: Operation, needs: Needs) -> bool {
+        self.shortcoming(operation, needs).is_none()
     }
 
     /// Why it is, or is not, in service.

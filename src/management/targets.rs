@@ -257,13 +257,7 @@ fn is_loaded(node: &Node, key: &ModelKey, view: &Snapshot) -> bool {
 }
 
 fn serves(node: &Node, operation: Operation, mount: &Mount) -> bool {
-    let profile = &node.config.profile;
-    let is_on = match mount {
-        Mount::All => true,
-        Mount::OpenAi => profile.api().openai_compatible,
-        Mount::Profile(name) => profile.name == *name,
-    };
-    is_on && profile.can_serve(operation, node.version.as_deref(), Needs::default())
+    node.is_on(mount) && node.can_serve(operation, Needs::default())
 }
 
 /// Why a node can't be asked now. One that the operator drains can: it takes no new requests, but may be filled meanwhile.

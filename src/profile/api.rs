@@ -62,19 +62,40 @@ pub struct Needs {
     pub prompt_tokens: u64,
 }
 
+/// Why a node can't serve a request as it comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shortcoming<'a> {
+    /// Its type does not have the call.
+    Call,
+    /// Its type answers only as a whole.
+    Streams,
+    /// It is older than the least version that has the call.
+    TooOld(&'a str),
+    /// It takes the call, but not with this.
+    Lacks(&'static str),
+}
+
 impl MessagesApi {
-    /// Whether a node of this version serves such a request. A version that is unknown, or not one, is taken for new enough: the node
-    /// says itself what it does not have.
-    pub fn can_serve(&self, version: Option<&str>, needs: Needs) -> bool {
-        let old = match (version, &self.min_version) {
-            (Some(version), Some(least)) => is_older(version, least),
-            _ => false,
-        };
+    /// Why a node of this version does not serve such a request, if so. A version that is unknown, or not one, is taken for new enough:
+    /// the node says itself what it does not have.
+    pub(super) fn shortcoming(
+        &self,
+        version: Option<&str>,
+        needs: Needs,
+    ) -> Option<Shortcoming<'_>> {
+        if let (Some(version), Some(least)) = (version, &self.min_version)
+            && is_older(version, least)
+        {
+            return Some(Shortcoming::TooOld(least));
+        }
+        let wanted = [
+            (needs.tools, "no_tool_use", "tools"),
+            (needs.thinking, "no_extended_thinking", "extended thinking"),
+            (needs.images, "no_vision", "images"),
+        ];
         let lacks = |word: &str| self.limitations.iter().any(|it| it == word);
-        let refused = (needs.tools && lacks("no_tool_use"))
-            || (needs.thinking && lacks("no_extended_thinking"))
-            || (needs.images && lacks("no_vision"));
-        !old && !refused
+        let lacking = wanted.iter().find(|(is, word, _)| *is && lacks(word));
+        lacking.map(|(_, _, what)| Shortcoming::Lacks(what))
     }
 
     fn has_count_tokens(&self) -> bool {

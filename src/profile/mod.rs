@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::api::Served;
-pub use self::api::{Api, MessagesApi, Needs, VersionPlace};
+pub use self::api::{Api, MessagesApi, Needs, Shortcoming, VersionPlace};
 pub use self::detection::{Detection, Evidence, detect, questions};
 use self::extraction::Figures;
 pub use self::resources::{Characteristics, Demand, Limit, Resources};
@@ -162,19 +162,24 @@ impl Profile {
         self.serves(Operation::Pull)
     }
 
-    /// Whether a node of this type and version can serve a request as it comes.
-    pub fn can_serve(&self, operation: Operation, version: Option<&str>, needs: Needs) -> bool {
-        if !self.serves(operation)
-            || (needs.stream && self.characteristics.streaming == Some(false))
-        {
-            return false;
+    /// Why a node of this type and version can't serve a request as it comes; `None` when it can.
+    pub fn shortcoming(
+        &self,
+        operation: Operation,
+        version: Option<&str>,
+        needs: Needs,
+    ) -> Option<Shortcoming<'_>> {
+        if !self.serves(operation) {
+            return Some(Shortcoming::Call);
         }
-        match operation {
-            Operation::Messages | Operation::CountTokens => {
-                let messages = self.api.messages.as_ref();
-                messages.is_some_and(|it| it.can_serve(version, needs))
+        if needs.stream && self.characteristics.streaming == Some(false) {
+            return Some(Shortcoming::Streams);
+        }
+        match (operation, &self.api.messages) {
+            (Operation::Messages | Operation::CountTokens, Some(messages)) => {
+                messages.shortcoming(version, needs)
             }
-            _ => true,
+            _ => None,
         }
     }
 

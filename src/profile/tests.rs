@@ -99,24 +99,37 @@ fn limitations_and_versions_keep_messages_away() {
         images: true,
         ..none
     };
-    let table: &[(&[&str], Option<&str>, Needs, bool)] = &[
-        (&[], None, none, true),
-        (&[], Some("0.14.0"), tools, true),
-        (&[], Some("0.13.9"), none, false),
-        (&["no_tool_use"], None, tools, false),
-        (&["no_tool_use"], None, thinking, true),
-        (&["no_extended_thinking"], None, thinking, false),
-        (&["no_vision"], None, images, false),
-        (&["something_else"], None, images, true),
+    let old = Some(Shortcoming::TooOld("0.14.0"));
+    let lacks = |what| Some(Shortcoming::Lacks(what));
+    type Case<'a> = (
+        &'a [&'a str],
+        Option<&'a str>,
+        Needs,
+        Option<Shortcoming<'a>>,
+    );
+    let table: &[Case<'_>] = &[
+        (&[], None, none, None),
+        (&[], Some("0.14.0"), tools, None),
+        (&[], Some("0.13.9"), none, old),
+        (&["no_tool_use"], None, tools, lacks("tools")),
+        (&["no_tool_use"], None, thinking, None),
+        (
+            &["no_extended_thinking"],
+            None,
+            thinking,
+            lacks("extended thinking"),
+        ),
+        (&["no_vision"], None, images, lacks("images")),
+        (&["something_else"], None, images, None),
     ];
-    for (limitations, version, needs, can) in table {
+    for (limitations, version, needs, expected) in table {
         let profile = Profile::new("t", messages(limitations));
         assert_eq!(
-            profile.can_serve(Messages, *version, *needs),
-            *can,
+            profile.shortcoming(Messages, *version, *needs),
+            *expected,
             "{limitations:?} {version:?} {needs:?}"
         );
-        assert!(profile.can_serve(ChatCompletions, *version, *needs));
+        assert_eq!(profile.shortcoming(ChatCompletions, *version, *needs), None);
     }
     for word in ["token_counting_404", "no_token_counting"] {
         let profile = Profile::new("t", messages(&[word]));
@@ -131,10 +144,12 @@ fn no_stream_goes_where_none_is_supported() {
         stream: true,
         ..Needs::default()
     };
-    assert!(profile.can_serve(ChatCompletions, None, stream));
+    assert_eq!(profile.shortcoming(ChatCompletions, None, stream), None);
     profile.characteristics.streaming = Some(false);
-    assert!(!profile.can_serve(ChatCompletions, None, stream));
-    assert!(profile.can_serve(ChatCompletions, None, Needs::default()));
+    let told = profile.shortcoming(ChatCompletions, None, stream);
+    assert_eq!(told, Some(Shortcoming::Streams));
+    let whole = Needs::default();
+    assert_eq!(profile.shortcoming(ChatCompletions, None, whole), None);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::config::{Balancer, Fallback};
 use crate::fleet::{Node, Snapshot, own_name};
 
-use super::filter::{NoHolder, can_serve, meant};
+use super::filter::{NoHolder, meant};
 use super::pick::{Candidate, pick};
 use super::{Ask, NoRoute, Reason, Route};
 
@@ -25,7 +25,7 @@ pub(super) fn route(
     let asked = guess.unwrap_or(ask.wanted.name);
     let mut candidates: Vec<_> = meant(view, ask.mount, ask.node_index)
         .filter(|node| node.is_open() && is_admitted(node, ask.fallback))
-        .filter(|node| can_serve(node, ask.operation, ask.needs))
+        .filter(|node| node.can_serve(ask.operation, ask.needs))
         .filter(|node| !ask.tried.contains(&node.id))
         .filter_map(|node| Some(Candidate::new(node, own_name(&node.config, asked)?, false)))
         .collect();

@@ -8,7 +8,7 @@ use crate::dialect::{Mount, Operation};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Health, Holder, Node, Snapshot, State};
 use crate::model;
-use crate::profile::Needs;
+use crate::profile::{Needs, Shortcoming};
 use crate::routing::pick::Candidate;
 use crate::routing::{Ask, HeadAsk, Lack, fit};
 
@@ -37,7 +37,7 @@ pub(super) fn holders<'a>(
     asked_node(ask.node_index, view)?;
     // The common case in one pass; why there is nobody is found out only when there is nobody.
     if ask.tried.is_empty() && !fit::is_choosy(ask) {
-        let is_ready = |node: &Node| node.is_open() && can_serve(node, ask.operation, ask.needs);
+        let is_ready = |node: &Node| node.is_open() && node.can_serve(ask.operation, ask.needs);
         let mut ready = Vec::with_capacity(view.nodes.len());
         let local = holding(ask, view, is_ready).filter(|it| !it.holder.remote);
         // Not `extend`: it takes them one by one from a nested iterator, which costs more than finding them.
@@ -69,9 +69,9 @@ fn judged_holders<'a>(
         });
     }
     let mut able = holding.clone();
-    able.retain(|it| can_serve(it.node, ask.operation, ask.needs));
+    able.retain(|it| it.node.can_serve(ask.operation, ask.needs));
     if able.is_empty() {
-        return Err(untranslated(&ask.wanted.to_string(), &holding, ask.operation).into());
+        return Err(unserved(ask, &holding).into());
     }
     fit::retain_able(ask, view, &mut able)?;
     let is_tried = |it: &Candidate<'_, _>| ask.tried.contains(&it.node.id);
@@ -113,7 +113,7 @@ pub(super) fn nodes<'a>(
         .map(|node| Candidate::new(node, (), false))
         .collect();
     let mut able = meant.clone();
-    able.retain(|it| can_serve(it.node, ask.operation, Needs::default()));
+    able.retain(|it| it.node.can_serve(ask.operation, Needs::default()));
     if able.is_empty() {
         let message = "no node behind this address serves this call; add one of a type that does";
         return Err(Fault::refused(501, "not_implemented", message));
@@ -134,11 +134,6 @@ fn asked_node(node_index: Option<usize>, view: &Snapshot) -> Result<(), Fault> {
         )),
         _ => Ok(()),
     }
-}
-
-pub(super) fn can_serve(node: &Node, operation: Operation, needs: Needs) -> bool {
-    let profile = &node.config.profile;
-    profile.can_serve(operation, node.version.as_deref(), needs)
 }
 
 /// The nodes that the address of a call allows, those among them that it insists on.
@@ -231,17 +226,51 @@ fn unknown(ask: &Ask<'_>, view: &Snapshot, now: Instant) -> Fault {
     Fault::new(Kind::UnknownModel, message)
 }
 
-fn untranslated(what: &str, holding: &[Candidate<'_, &Holder>], operation: Operation) -> Fault {
+/// 501: what is asked for is there, but no node that has it can serve the request as it comes.
+fn unserved(ask: &Ask<'_>, holding: &[Candidate<'_, &Holder>]) -> Fault {
+    let advice = instead(ask, holding).unwrap_or_else(|| "ask a node of another type".to_owned());
+    let nearly = distinct(holding.iter().map(|it| it.node)).filter_map(|node| {
+        let shortcoming = node.shortcoming(ask.operation, ask.needs);
+        shortcoming.and_then(|it| short_of(node, it))
+    });
+    let nearly = some(nearly);
     let mut types: Vec<&str> = holding
         .iter()
         .map(|it| &*it.node.config.profile.name)
         .collect();
     types.sort_unstable();
     types.dedup();
-    let instead = holding.iter().find_map(|it| {
+    let types = types.join(", ");
+    let why = match &*nearly {
+        "" => format!("on nodes of type {types}, which do not serve this call"),
+        nearly => format!("on nodes that do not serve such a request ({nearly})"),
+    };
+    let what = &ask.wanted;
+    let message = format!("{what} is only {why}, and translation is not in this version; {advice}");
+    Fault::refused(501, "not_implemented", message)
+}
+
+/// What a node of a type that has the call falls short of.
+fn short_of(node: &Node, shortcoming: Shortcoming<'_>) -> Option<String> {
+    let name = &node.config.name;
+    let version = node.version.as_deref().unwrap_or("unknown");
+    match shortcoming {
+        Shortcoming::Call => None,
+        Shortcoming::Streams => Some(format!("{name} has no streams")),
+        Shortcoming::TooOld(least) => Some(format!(
+            "{name} has version {version}, and the call from {least} on"
+        )),
+        Shortcoming::Lacks(what) => Some(format!("{name} has the call without {what}")),
+    }
+}
+
+/// A call that does the same and that a node with the model serves.
+fn instead(ask: &Ask<'_>, holding: &[Candidate<'_, &Holder>]) -> Option<String> {
+    let operation = ask.operation;
+    holding.iter().find_map(|it| {
         let profile = &it.node.config.profile;
         let serves = |(other, _): &&(Operation, _)| {
-            *other != operation && can_serve(it.node, *other, Needs::default())
+            *other != operation && it.node.can_serve(*other, Needs::default())
         };
         let (_, path) = counterparts(operation).iter().find(serves)?;
         let prefix = profile
@@ -249,16 +278,7 @@ fn untranslated(what: &str, holding: &[Candidate<'_, &Holder>], operation: Opera
             .first()
             .map_or(&*profile.name, |first| first);
         Some(format!("use {path} or /{prefix}{path} instead"))
-    });
-    let advice = instead.unwrap_or_else(|| "ask a node of another type".to_owned());
-    let types = types.join(", ");
-    Fault::refused(
-        501,
-        "not_implemented",
-        format!(
-            "{what} is only on nodes of type {types}, which do not serve this call, and translation is not in this version; {advice}"
-        ),
-    )
+    })
 }
 
 /// Calls that do the same in another dialect, the most common first.

@@ -198,6 +198,15 @@ async fn anthropic_messages() {
         herd.post("/v1/messages", body).await.is(expected);
         herd.post("/v1/messages/count_tokens", body).await.is(501);
     }
+
+    let text = with(&text, "token_counting_404", "no_tool_use");
+    let nodes = vec![("http://ollama:11434", llama())];
+    let herd = on_nodes(ONE_NODE, Some(&text), nodes).await;
+    herd.post("/v1/messages", body).await.is(200);
+    let tools = r#"{"tools":[{"name":"f","input_schema":{"type":"object"}}],"#;
+    let body = body.replacen('{', tools, 1);
+    let refused = herd.post("/v1/messages", &body).await.is(501).text();
+    assert!(refused.contains("has the call without tools"), "{refused}");
 }
 
 /// A node with a model for each pattern of the customised profile, whose listing tells neither abilities nor context.

@@ -1,6 +1,7 @@
 //! What a node's type decides on the wire: where it is asked, for what, and for how long.
 
 use arriero::demo::{self, Fault, Kind};
+use serde_json::json;
 
 use crate::support::herd::{herd_of, starting};
 use crate::support::{Herd, herd};
@@ -40,6 +41,21 @@ async fn an_old_node_is_not_asked_for_messages() {
         assert_eq!(reply.header("x-arriero-node"), Some("gpu-1"));
     }
     assert!(paths_asked(&herd).await.is_empty());
+}
+
+#[tokio::test]
+async fn who_has_the_model_but_not_the_call_is_named_with_what_it_lacks() {
+    let body = r#"{"model":"llama3","max_tokens":2,"messages":[{"role":"user","content":"hi"}]}"#;
+    let old = herd(vec![llama().version("0.13.5")], "").await;
+    let refused = old.post("/v1/messages", body).await.is(501).json();
+    let told = refused["error"]["message"].as_str().unwrap();
+    assert!(
+        told.contains("(gpu-0 has version 0.13.5, and the call from 0.14.0 on)")
+            && told.ends_with("use /v1/chat/completions or /ollama/v1/chat/completions instead"),
+        "{told}"
+    );
+    let listed = old.get("/anthropic/v1/models").await.is(200).json();
+    assert_eq!(listed["data"], json!([]));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@ use crate::dialect::{Filter, Mount, Operation};
 use crate::fleet::listing::Installed;
 use crate::fleet::snapshot::{Holder, Node, Snapshot};
 use crate::model::ModelKey;
-use crate::profile::Listing;
+use crate::profile::{Listing, Needs};
 
 /// Which nodes' models a listing shows.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -24,11 +24,8 @@ impl Scope {
     };
 
     pub(super) fn shows(&self, node: &Node) -> bool {
-        let profile = &node.config.profile;
-        node.is_on(&self.mount)
-            && self
-                .serves
-                .is_none_or(|operation| profile.serves(operation))
+        let can_serve = |operation| node.can_serve(operation, Needs::default());
+        node.is_on(&self.mount) && self.serves.is_none_or(can_serve)
     }
 }
 
