@@ -110,6 +110,17 @@ impl Outcome {
         self.done.extend(gone.into_iter().map(|it| it.node));
     }
 
+    /// Who did it, and who was not asked.
+    pub fn summary(&self) -> String {
+        format!("done on {}{}", self.done.join(", "), self.left_out())
+    }
+
+    fn left_out(&self) -> String {
+        let each = self.skipped.iter();
+        each.map(|it| format!("; {} was skipped: {}", it.node, it.why))
+            .collect()
+    }
+
     fn text(&self, words: &Words) -> String {
         let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
         for failure in &self.failed {
@@ -126,10 +137,7 @@ impl Outcome {
         if !self.done.is_empty() {
             text += &format!("; {} {}", words.done, self.done.join(", "));
         }
-        for Skipped { node, why } in &self.skipped {
-            text += &format!("; {node} was skipped: {why}");
-        }
-        text
+        text + &self.left_out()
     }
 }
 
@@ -224,6 +232,11 @@ mod tests {
             "pull of `x` failed on gpu-2, gpu-5: full; and on gpu-4: dead; it is on gpu-1, gpu-3; gpu-6 was skipped: it is down"
         );
         assert_eq!(outcome.label(), "partial");
+        outcome.failed.clear();
+        assert_eq!(
+            outcome.summary(),
+            "done on gpu-1, gpu-3; gpu-6 was skipped: it is down"
+        );
     }
 
     #[test]

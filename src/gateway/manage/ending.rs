@@ -34,11 +34,19 @@ impl Ending {
         self.count(outcome.label());
         let id = &self.desk.request_id;
         match outcome.fault(words) {
-            None => log::info!(
-                "{}: done on {} request_id={id}",
-                words.what,
-                outcome.done.join(", ")
-            ),
+            None => {
+                // Where nodes were left out, it is not done wherever it should be.
+                let level = match outcome.skipped.is_empty() {
+                    true => log::Level::Info,
+                    false => log::Level::Warn,
+                };
+                log::log!(
+                    level,
+                    "{}: {} request_id={id}",
+                    words.what,
+                    outcome.summary()
+                );
+            }
             Some(fault) => log::warn!("{fault} request_id={id}"),
         }
     }
