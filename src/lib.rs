@@ -20,6 +20,8 @@ pub mod model;
 
 pub mod glob;
 
+pub mod text;
+
 pub mod profile;
 
 pub mod config;

@@ -19,6 +19,7 @@ use crate::config::Alias;
 use crate::fleet::Snapshot;
 use crate::model::ModelKey;
 use crate::telemetry::stats::Stats;
+use crate::text::percent_decoded;
 
 use query::Query;
 
@@ -151,28 +152,6 @@ fn can_serve(name: &ModelKey, state: &State<'_>) -> bool {
         .iter()
         .flat_map(|model| state.view.holders(model).unwrap_or_default());
     holders.any(|holder| state.view.node_of(holder).is_open())
-}
-
-/// `%3A` → `:`; what is not a valid escape stays as it is.
-pub fn percent_decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        let escaped = (first == b'%').then(|| after.get(..2)).flatten();
-        let value =
-            escaped.and_then(|hex| u8::from_str_radix(std::str::from_utf8(hex).ok()?, 16).ok());
-        match value {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            None => {
-                bytes.push(first);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]

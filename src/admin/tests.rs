@@ -30,13 +30,6 @@ fn the_host_guard_lets_addresses_and_listed_names_in() {
 }
 
 #[test]
-fn percent_escapes_are_read() {
-    assert_eq!(percent_decoded("gpt-oss%3A120b"), "gpt-oss:120b");
-    assert_eq!(percent_decoded("50%"), "50%");
-    assert_eq!(percent_decoded("%zz%3"), "%zz%3");
-}
-
-#[test]
 fn the_models_page_and_the_unified_listing_agree_on_what_is_one_model() {
     let herd = fleet();
     let view = herd.fleet.view();

@@ -182,7 +182,7 @@ pub struct Proxy {
 pub struct Retry {
     /// Nodes tried per request, the first included; at least 1.
     pub attempts_max: usize,
-    /// Retries as a share of live requests, percent (with a small floor, see `gateway::retry`).
+    /// Retries as a share of live requests, percent (with a small floor, see `admission::RetryBudget`).
     pub budget_percent: u32,
     /// Statuses, 400 to 599, that count as the node's failure when it answers with one.
     pub on_status: Vec<u16>,

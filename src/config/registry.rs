@@ -102,6 +102,8 @@ pub struct Alias {
     pub key: ModelKey,
     /// Names of models, best first; never empty. May hold the alias's own name, which then means the model itself.
     pub targets: Vec<String>,
+    /// Whether a model of its own name is one of them.
+    pub names_itself: bool,
     /// What may serve a request for the alias, best first: the targets, comparable and each once. A model that really has the
     /// alias's name comes first unless the targets give it another place.
     pub models: Vec<ModelKey>,
@@ -122,14 +124,9 @@ impl Alias {
             name,
             key,
             targets: targets.into_iter().map(|(text, _)| text).collect(),
+            names_itself,
             models,
         }
-    }
-
-    /// Whether a model of its own name is one of its targets.
-    pub fn names_itself(&self) -> bool {
-        let is_itself = |target: &String| ModelKey::parse(target).is_ok_and(|key| key == self.key);
-        self.targets.iter().any(is_itself)
     }
 
     /// The alias of that name; `aliases` as [`Config::aliases`](super::Config::aliases) has them.

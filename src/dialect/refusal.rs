@@ -2,6 +2,7 @@
 
 use super::{Dialect, Framing, Operation};
 use crate::error::{Fault, Kind};
+use crate::text::quoted;
 
 /// A whole answer that tells a fault. `Content-Length` and headers common to all answers are the sender's.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,10 +139,6 @@ fn is_final(status: u16) -> bool {
         400..=499 | 501 => true,
         _ => false,
     }
-}
-
-fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 #[cfg(test)]

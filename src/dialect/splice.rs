@@ -23,10 +23,5 @@ pub fn splice(body: &Bytes, edits: &[(Range<usize>, Bytes)]) -> Vec<Bytes> {
     pieces
 }
 
-/// `text` as a JSON string, quotes included.
-pub fn json_string(text: &str) -> Bytes {
-    Bytes::from(serde_json::Value::from(text).to_string())
-}
-
 #[cfg(test)]
 mod tests;

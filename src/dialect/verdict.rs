@@ -46,6 +46,7 @@ pub fn verdict(status: u16, body_prefix: &[u8], on_status: &[u16]) -> Verdict {
     match status {
         // No client's credentials reach a node, so it is ours that are wrong; another node may have the right ones.
         401 => Verdict::Retry("unauthorized"),
+        403 => Verdict::Retry("forbidden"),
         200..=499 | 501 if !on_status.contains(&status) || status == 501 => Verdict::Relay,
         200..=599 => match cause(body_prefix) {
             Some(Cause::Client) => Verdict::Relay,
@@ -57,6 +58,15 @@ pub fn verdict(status: u16, body_prefix: &[u8], on_status: &[u16]) -> Verdict {
         },
         _ => Verdict::Retry("bad_status"),
     }
+}
+
+/// Whether an answer says that the node does not have the model, in the words of any kind of server.
+pub fn lacks_model(status: u16, body_prefix: &[u8]) -> bool {
+    let body = &body_prefix[..body_prefix.len().min(ERROR_BYTES_MAX)];
+    let body = body.to_ascii_lowercase();
+    let says = |text: &str| memmem::find(&body, text.as_bytes()).is_some();
+    let absent = ["not found", "not_found", "not exist", "no such"];
+    status == 404 && says("model") && absent.into_iter().any(says)
 }
 
 /// Whether an answer says that the node itself is ill. A full queue is not an illness, nor is one model that cannot be loaded: it

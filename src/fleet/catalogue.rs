@@ -27,7 +27,8 @@ use crate::fleet::offer;
 use crate::fleet::snapshot::{Node, Snapshot};
 use crate::fleet::unify::About;
 use crate::profile::Listing;
-use entry::{Entry, array, list, quoted};
+use crate::text::quoted;
+use entry::{Entry, array, list};
 
 /// A listing of the models that a filter lets through.
 pub(super) fn page(view: &Snapshot, scope: &Scope, format: Format, filter: &Filter) -> Bytes {

@@ -57,11 +57,11 @@ pub(super) fn with_installed(
     let mut nodes = current.nodes.clone();
     let node = &mut nodes[at];
     node.version = version.map(Arc::from).or_else(|| node.version.take());
-    if same_models {
-        return Some(current.with_same_models(nodes));
+    if !same_models {
+        node.offered = offer::offered(&node.config, &models, &node.offered);
+        node.installed = Some(models.into());
     }
-    node.offered = offer::offered(&node.config, &models, &node.offered);
-    node.installed = Some(models.into());
+    // Another version may serve other calls, and some listings show only what serves theirs.
     Some(current.with_other_models(nodes))
 }
 

@@ -20,10 +20,26 @@ pub struct Lease {
     freed: Arc<Notify>,
 }
 
+/// While it lives, the node is known to load a model for the request.
+#[derive(Debug)]
+pub struct Loading(Arc<Counters>);
+
+impl Drop for Loading {
+    fn drop(&mut self) {
+        self.0.loading.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Lease {
     /// Whose slot it is.
     pub fn node(&self) -> NodeId {
         self.node
+    }
+
+    /// Notes that the request's model is not in the node's memory, until the first byte of the answer is there.
+    pub fn loading(&self) -> Loading {
+        self.counters.loading.fetch_add(1, Ordering::Relaxed);
+        Loading(self.counters.clone())
     }
 
     /// Where the node was when the slot was taken; `None` while its name is not resolved. It stays even if the node leaves.

@@ -91,6 +91,8 @@ pub(super) type Index = HashMap<ModelKey, Vec<Holder>>;
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) in_flight: AtomicU32,
+    /// Requests among them that wait for the first byte of a model that was not in memory.
+    pub(super) loading: AtomicU32,
     /// The fleet-wide ordinal of the last lease; 0 is never.
     pub(super) last_picked: AtomicU64,
     /// Whether a success would change nothing in the health machine.
@@ -102,6 +104,11 @@ impl Node {
     /// Requests under way, from the decision to send on.
     pub fn in_flight(&self) -> u32 {
         self.counters.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Whether a request waits for a model that the node has to load first.
+    pub fn is_loading(&self) -> bool {
+        self.counters.loading.load(Ordering::Relaxed) > 0
     }
 
     /// An ordinal that grows with every lease of the fleet; 0 when the node was never picked.
@@ -270,7 +277,7 @@ impl Snapshot {
 
     /// As [`Self::holders`], by a name as it is listed.
     pub fn named_holders(&self, name: &str) -> impl Iterator<Item = &Holder> {
-        let key = ModelKey::parse(name).ok();
+        let key = ModelKey::parse_any(name).ok();
         let holders = key.and_then(|key| self.holders(&key));
         holders.unwrap_or_default().iter()
     }

@@ -117,8 +117,9 @@ fn nanos(fraction: &str) -> Option<u32> {
         return Some(0);
     }
     let nine = fraction.get(..9).unwrap_or(fraction);
+    let value = digits(nine)?; // at most nine of them
     let scale = 10_i64.pow(9 - nine.len() as u32);
-    u32::try_from(digits(nine)? * scale).ok()
+    u32::try_from(value * scale).ok()
 }
 
 fn offset_s(zone: &str) -> Option<i64> {

@@ -11,9 +11,13 @@ use subtle::ConstantTimeEq;
 use crate::admin::{self, Action, Now, Page, State};
 use crate::fleet::{Node, Snapshot};
 use crate::telemetry::metrics::Nodes;
+use crate::text::percent_decoded;
 
 use super::about::process_files;
 use super::{Gateway, guard, wall_ms};
+
+/// Models in memory that are told of each node: some list thousands and do not say which are.
+const LOADED_MAX: usize = 200;
 
 /// The admin listener's application.
 pub struct AdminApp(pub Arc<Gateway>);
@@ -86,9 +90,7 @@ impl Gateway {
                     "this gateway was started without a configuration to read again",
                 ),
             },
-            Action::Drain { node, draining } => {
-                self.drain_node(&admin::percent_decoded(node), draining)
-            }
+            Action::Drain { node, draining } => self.drain_node(&percent_decoded(node), draining),
         }
     }
 
@@ -134,11 +136,7 @@ impl Gateway {
 
     /// The metrics, with the gauges that are only known at the moment of asking.
     fn metrics_text(&self, view: &Snapshot) -> Vec<u8> {
-        let is_known = |name: &str| {
-            let mut nodes = view.nodes.iter().chain(view.leaving());
-            nodes.any(|node| node.config.name == name)
-        };
-        self.metrics.render(&|name| !is_known(name), |metrics| {
+        self.metrics.render(&self.is_gone(), |metrics| {
             metrics.in_flight.set(self.lifecycle.in_flight() as i64);
             let draining = self.lifecycle.is_draining();
             metrics.draining.set(i64::from(draining));
@@ -151,6 +149,17 @@ impl Gateway {
     }
 }
 
+impl Gateway {
+    /// Whether no node of that name is in service or on its way out, as of now.
+    pub(super) fn is_gone(&self) -> impl Fn(&str) -> bool + use<> {
+        let view = self.fleet.view();
+        move |name| {
+            let mut nodes = view.nodes.iter().chain(view.leaving());
+            !nodes.any(|node| node.config.name == name)
+        }
+    }
+}
+
 fn set_gauges(gauges: &Nodes, node: &Node) {
     let name = node.config.name.as_str();
     let (in_flight, is_up) = (i64::from(node.in_flight()), i64::from(node.health.is_up()));
@@ -158,7 +167,7 @@ fn set_gauges(gauges: &Nodes, node: &Node) {
     gauges.health.with_label_values(&[name]).set(is_up);
     let state = node.state().as_str();
     gauges.state.with_label_values(&[name, state]).set(1);
-    for model in node.in_memory() {
+    for model in node.in_memory().take(LOADED_MAX) {
         gauges.loaded.with_label_values(&[name, model]).set(1);
     }
 }

@@ -4,6 +4,7 @@ mod tls;
 
 pub(super) use tls::tls_failure;
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -31,6 +32,8 @@ pub(super) struct NodeAccess {
     verify: bool,
     /// Trusted for this node in place of the system's.
     authorities: Option<Arc<CaType>>,
+    /// Tells them apart in the pool.
+    authorities_key: u64,
     /// What we show it of ourselves.
     client: Option<Arc<CertKey>>,
     /// The node's own authority: Ollama refuses a foreign `Host`.
@@ -42,6 +45,16 @@ pub(super) struct NodeAccess {
 }
 
 type KnownPeer = ((SocketAddr, Timeouts), Arc<HttpPeer>);
+
+/// Marks a connection that must not come from the pool; it goes back to it under the ordinary key.
+pub(super) const FRESH: u64 = 1;
+
+/// The ordinary key of connections that these authorities vouch for: never [`FRESH`].
+fn pool_key(authorities: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    authorities.hash(&mut hasher);
+    hasher.finish() & !FRESH
+}
 
 impl NodeAccess {
     /// # Errors
@@ -78,6 +91,7 @@ impl NodeAccess {
                 .as_deref()
                 .map(|pem| tls::authorities(&node.name, pem))
                 .transpose()?,
+            authorities_key: node.tls.ca_pem.as_deref().map_or(0, pool_key),
             client: node
                 .tls
                 .client
@@ -124,6 +138,8 @@ impl NodeAccess {
         peer.options.verify_cert = self.verify;
         peer.options.verify_hostname = self.verify;
         peer.options.ca.clone_from(&self.authorities);
+        // A connection that other authorities vouched for is another one; the pool does not see them itself.
+        peer.group_key = self.authorities_key;
         peer.client_cert_key.clone_from(&self.client);
         peer.options.connection_timeout = Some(timeouts.connect);
         // With TLS the handshake comes on top.

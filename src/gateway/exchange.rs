@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 
 use crate::admin;
 use crate::config::Config;
-use crate::dialect::{self, Call, Dialect, Facts, Serve};
+use crate::dialect::{self, Call, Dialect, Serve};
 use crate::error::{Fault, Kind};
 use crate::fleet::{NodeId, Observation, Snapshot};
 use crate::model::{self, ModelKey};
@@ -19,6 +19,7 @@ use super::listings;
 use super::outgoing::{Asked, Outgoing};
 use super::proxy::Context;
 use super::relay::Served;
+use super::upstream::MODEL_GONE;
 use super::{Gateway, moment};
 
 impl Gateway {
@@ -79,7 +80,7 @@ impl Gateway {
             body,
         };
         ctx.asked(&asked, &self.fleet.view());
-        refuse_cloud(&asked.facts)?;
+        refuse_cloud(&asked)?;
         Ok(asked)
     }
 
@@ -113,6 +114,7 @@ impl Gateway {
             );
             let outgoing = Outgoing::new(client, &asked, &placed, &ctx.record.request_id)?;
             let sent = {
+                let _loading = (!placed.route.warm).then(|| placed.lease.loading());
                 let attempt = pin!(self.send(&placed, &outgoing, &ctx.config));
                 client.unless_gone(attempt).await?
             };
@@ -151,6 +153,9 @@ impl Gateway {
                 retry_after: failed.retry_after,
             };
             self.observe(route.node, seen);
+        }
+        if failed.reason == MODEL_GONE {
+            self.wakes.ring(route.node);
         }
         if failed.blames_node && (is_first || failed.reason != "runner_failed") {
             let symptom = failed.symptom.clone();
@@ -250,9 +255,9 @@ pub(super) fn unknown_model(asked: &str, view: &Snapshot) -> Fault {
 }
 
 /// Cloud models leave the building; that is the operator's decision, not a client's.
-fn refuse_cloud(facts: &Facts) -> Result<(), Fault> {
-    match model::is_cloud(&facts.model) {
-        true => Err(model::cloud_refused(&facts.model)),
+fn refuse_cloud(asked: &Asked) -> Result<(), Fault> {
+    match model::is_cloud(asked.key.as_str()) {
+        true => Err(model::cloud_refused(&asked.facts.model)),
         false => Ok(()),
     }
 }

@@ -29,6 +29,10 @@ pub(super) struct Failed {
     pub(super) declined: Option<Box<Declined>>,
 }
 
+/// What a 401 of a node means, to whoever asks for it.
+pub(super) const WRONG_KEY: &str =
+    "does not accept our key; correct its `auth` in the configuration";
+
 /// An answer that asks to go elsewhere (503, 429, a failed runner), whole.
 pub(super) struct Declined {
     pub(super) status: u16,
@@ -92,7 +96,7 @@ impl Failed {
         declined: Declined,
     ) -> Failed {
         let deed = match (declined.status, reason) {
-            (401, _) => "does not accept our key; correct its `auth` in the configuration".into(),
+            (401, _) => WRONG_KEY.into(),
             (status, "runner_failed") => format!("answered {status}: its runner failed"),
             (status, _) => format!("answered {status}"),
         };

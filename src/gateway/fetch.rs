@@ -17,6 +17,8 @@ use super::failure::plain;
 use super::retry_after::retry_after;
 use super::upstream::UNRESOLVED;
 
+/// Label of what did not answer in time.
+const SILENT: &str = "silent";
 /// Says what is wrong by its name; see `failure::plain`.
 const TOO_LONG: ErrorType = ErrorType::Custom("its answer is longer than what is read");
 
@@ -38,6 +40,8 @@ pub(super) enum Useless {
         why: String,
         retry_after: Option<Duration>,
     },
+    /// No answer in time: it is gone, or busy.
+    Silent(String),
     /// No answer, or another that is not 2xx.
     Failed(String),
 }
@@ -85,8 +89,12 @@ impl Gateway {
         path: &str,
         limits: FetchLimits,
     ) -> std::result::Result<Bytes, Useless> {
-        let fetched = self.fetch(node, access, path, limits).await;
-        let fetched = fetched.map_err(Useless::Failed)?;
+        let whole = access.path(path);
+        let fetched = self.fetch_for(node, access, &whole, limits, None).await;
+        let fetched = fetched.map_err(|unanswered| match unanswered.reason {
+            SILENT => Useless::Silent(unanswered.why),
+            _ => Useless::Failed(unanswered.why),
+        })?;
         let answered = format!("GET {path} answered {}", fetched.status);
         match fetched.status {
             200..=299 => Ok(fetched.body),
@@ -138,7 +146,7 @@ impl Gateway {
                     "GET {path}: no answer within {} s",
                     limits.time.as_secs_f32()
                 ),
-                reason: "silent",
+                reason: SILENT,
             }),
         }
     }
@@ -188,7 +196,10 @@ impl Gateway {
 impl Useless {
     pub(super) fn into_why(self) -> String {
         match self {
-            Useless::Refused(why) | Useless::RateLimited { why, .. } | Useless::Failed(why) => why,
+            Useless::Refused(why)
+            | Useless::RateLimited { why, .. }
+            | Useless::Silent(why)
+            | Useless::Failed(why) => why,
         }
     }
 
@@ -200,7 +211,7 @@ impl Useless {
                 why: why.clone(),
                 retry_after: *retry_after,
             },
-            Useless::Failed(why) => Observation::Probe(Err(why.clone())),
+            Useless::Silent(why) | Useless::Failed(why) => Observation::Probe(Err(why.clone())),
         }
     }
 }
@@ -215,7 +226,7 @@ impl Unanswered {
 fn reason(error: &Error) -> &'static str {
     use ErrorType as E;
     match error.etype() {
-        E::ReadTimedout | E::WriteTimedout => "silent",
+        E::ReadTimedout | E::WriteTimedout => SILENT,
         // Ours: a request that can't be built, or an answer that is too long.
         E::InternalError | E::Custom(_) => "internal",
         E::ConnectionClosed | E::ReadError | E::WriteError | E::InvalidHTTPHeader | E::H1Error => {

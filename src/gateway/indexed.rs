@@ -2,18 +2,16 @@
 
 use std::pin::pin;
 
-use pingora::http::ResponseHeader;
-
 use crate::dialect::{self, Call};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Lease, NodeId, Observation, listing};
-use crate::routing::{self, HeadAsk, HeadRoute, NoRoute, OllaWords};
+use crate::routing::{self, OllaWords, Reason};
 use crate::telemetry::record::{EndBy, Phase};
 
-use super::client::{Client, broken, insert};
-use super::failure::symptom;
+use super::client::{Client, insert};
+use super::failure::{WRONG_KEY, symptom};
 use super::fetch::{FetchLimits, Fetched, Unanswered};
-use super::head;
+use super::outgoing::client_head;
 use super::proxy::Context;
 use super::relay::ServedBy;
 use super::{Gateway, now};
@@ -31,9 +29,10 @@ impl Gateway {
     ) -> Result<(), Fault> {
         client.discard_body(&ctx.config.server).await?;
         ctx.record.phase = Phase::Queue;
-        let (route, lease) = self.place_by_index(call, ctx)?;
-        let access = self.access(route.node).ok_or_else(busy)?;
-        ctx.record.asks(access.name(), route.reason.as_str());
+        let reason = Reason::Only;
+        let (node, lease) = self.place_by_index(call)?;
+        let access = self.access(node).ok_or_else(busy)?;
+        ctx.record.asks(access.name(), reason.as_str());
         ctx.record.phase = Phase::Wait;
         let limits = FetchLimits {
             time: ctx.config.proxy.warm_header_timeout,
@@ -43,41 +42,33 @@ impl Gateway {
         let fetched = {
             let path = access.path_of(call, None);
             let id = Some(ctx.record.request_id.as_str());
-            let fetching = pin!(self.fetch_for(route.node, &access, &path, limits, id));
+            let fetching = pin!(self.fetch_for(node, &access, &path, limits, id));
             client.unless_gone(fetching).await?
         };
         drop(lease);
-        let fetched = self.judge_fetched(fetched, route.node, access.name())?;
+        let fetched = self.judge_fetched(fetched, node, access.name())?;
         ctx.record.phase = Phase::Stream;
         ctx.record.first_byte = Some(ctx.elapsed());
-        let mut head = answer_head(&fetched)?;
+        let mut head = client_head(fetched.status, &fetched.headers)?;
+        insert(&mut head, "content-length", &fetched.body.len().to_string())?;
         let served_by = ServedBy {
             access: &access,
             model: None,
-            reason: route.reason,
-            olla: OllaWords::by_head(route.reason),
+            reason,
+            olla: OllaWords::insisted(),
         };
         self.mark(&mut head, call, served_by, ctx)?;
         ctx.record.end_by = EndBy::Done;
         client.finish(head, fetched.body).await
     }
 
-    fn place_by_index(&self, call: &Call, ctx: &Context) -> Result<(HeadRoute, Lease), Fault> {
-        let ask = HeadAsk {
-            operation: call.operation,
-            mount: &call.mount,
-            node_index: call.node_index,
-            tried: &[],
-        };
-        let balancer = ctx.config.proxy.balancer;
-        let turn = self.turns.next(&(ask.operation, ask.mount, ask.node_index));
-        let route = routing::route_head(&ask, &self.fleet.view(), balancer, turn, now());
-        let route = route.map_err(|none| match none {
-            NoRoute::Refused(fault) => fault,
-            NoRoute::Full => busy(),
-        })?;
-        let lease = self.fleet.try_lease(route.node, None).ok_or_else(busy)?;
-        Ok((route, lease))
+    fn place_by_index(&self, call: &Call) -> Result<(NodeId, Lease), Fault> {
+        let no_index = || Fault::new(Kind::Internal, "this call has no index of a node");
+        let index = call.node_index.ok_or_else(no_index)?;
+        let view = self.fleet.view();
+        let node = routing::node_at(index, call.operation, &call.mount, &view, now())?;
+        let lease = self.fleet.try_lease(node, None).ok_or_else(busy)?;
+        Ok((node, lease))
     }
 
     /// The node's health learns of what speaks against it. A listing that goes well says little of a node that fails chats.
@@ -94,10 +85,7 @@ impl Gateway {
             Fault::new(Kind::NodeFailed, format!("node `{name}` {deed}"))
         };
         match fetched {
-            Ok(fetched) if fetched.status == 401 => Err(failed(
-                "does not accept our key; correct its `auth` in the configuration".to_owned(),
-                true,
-            )),
+            Ok(fetched) if fetched.status == 401 => Err(failed(WRONG_KEY.to_owned(), true)),
             Ok(fetched) => {
                 if dialect::counts_against_node(fetched.status, &fetched.body) {
                     let deed = format!("answered {}", fetched.status);
@@ -112,16 +100,6 @@ impl Gateway {
             }
         }
     }
-}
-
-fn answer_head(fetched: &Fetched) -> Result<ResponseHeader, Fault> {
-    let mut head = ResponseHeader::build_no_case(fetched.status, Some(16)).map_err(broken)?;
-    for (name, value) in head::crossing(&fetched.headers, head::reaches_client) {
-        let copied = head.append_header(name.clone(), value.clone());
-        copied.map_err(broken)?;
-    }
-    insert(&mut head, "content-length", &fetched.body.len().to_string())?;
-    Ok(head)
 }
 
 fn busy() -> Fault {

@@ -39,7 +39,7 @@ impl Gateway {
         let list = list.map_err(|useless| {
             // Many servers ask for a key on their listing but not on their health path, so this is where a wrong one shows. A
             // listing that is broken in another way says nothing of the node's health.
-            if !matches!(useless, Useless::Failed(_)) {
+            if matches!(useless, Useless::Refused(_) | Useless::RateLimited { .. }) {
                 self.observe(node, useless.observed());
             }
             useless.into_why()

@@ -2,10 +2,10 @@
 
 use bytes::Bytes;
 
-use crate::admin;
 use crate::dialect::{Call, Dialect, Filter, Format, Operation, listing};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Moment, Scope, Snapshot};
+use crate::text::percent_decoded;
 
 use super::client::Page;
 use super::exchange::unknown_model;
@@ -71,6 +71,6 @@ fn wanted(call: &Call, query: Option<&str>) -> Result<(Format, Filter), Fault> {
     let pairs = query.unwrap_or_default().split('&');
     listing::wanted(pairs.filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
-        Some((admin::percent_decoded(name), admin::percent_decoded(value)))
+        Some((percent_decoded(name), percent_decoded(value)))
     }))
 }

@@ -11,7 +11,7 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::config::Config;
 
@@ -19,6 +19,8 @@ use super::Gateway;
 
 /// How long files must be left alone before they are read: an editor writes more than once, a ConfigMap swaps several links.
 const CALM: Duration = Duration::from_millis(300);
+/// How long that is waited for: in a directory that is written to all the time it never comes.
+const CALM_MAX: Duration = Duration::from_secs(3);
 /// Files are looked at this often besides: some file systems tell of no change.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -139,6 +141,7 @@ impl Reloads {
             // Looked at once the watcher stands, or a change just before would be missed.
             if self.origin.has_changed() {
                 let _ = self.gateway.reload_from(&self.origin); // the log tells how it went
+                sleep(CALM).await; // one that changes without end is not read without end
                 continue;
             }
             tokio::select! {
@@ -151,18 +154,14 @@ impl Reloads {
         }
     }
 
-    /// Resolves some time after the last of a row of changes.
+    /// Resolves some time after the last of a row of changes, and in a directory that is never calm all the same.
     async fn calm_after(&self, touched: &Notify) {
         tokio::select! {
             () = touched.notified() => (),
             () = sleep(LOOK) => return,
         }
-        loop {
-            tokio::select! {
-                () = touched.notified() => (),
-                () = sleep(CALM) => return,
-            }
-        }
+        let calm = async { while timeout(CALM, touched.notified()).await.is_ok() {} };
+        let _ = timeout(CALM_MAX, calm).await;
     }
 }
 

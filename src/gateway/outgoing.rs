@@ -1,7 +1,7 @@
 //! A request as it goes to a node, built from scratch, and the head of an answer as it goes to a client.
 
 use bytes::Bytes;
-use http::Method;
+use http::{HeaderMap, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
 
 use crate::config::{Config, Fallback};
@@ -11,6 +11,7 @@ use crate::fleet::NodeId;
 use crate::model::ModelKey;
 use crate::profile::Needs;
 use crate::routing::{Ask, Route, Wanted};
+use crate::text::quoted;
 
 use super::client::{Client, broken};
 use super::credentials::NodeAccess;
@@ -104,7 +105,7 @@ fn pieces(asked: &Asked, route: &Route, access: &NodeAccess) -> Vec<Bytes> {
         |name: &str| *name == *asked.facts.model || (access.spells_loosely() && !route.is_renamed);
     match &route.spelled {
         Some(name) if !is_understood(name) => {
-            let edit = (asked.facts.model_span.clone(), splice::json_string(name));
+            let edit = (asked.facts.model_span.clone(), quoted(name).into());
             splice::splice(&asked.body, &[edit])
         }
         _ => vec![asked.body.clone()],
@@ -112,9 +113,9 @@ fn pieces(asked: &Asked, route: &Route, access: &NodeAccess) -> Vec<Bytes> {
 }
 
 /// The head of a node's answer as a client may see it, without its framing.
-pub(super) fn client_head(from: &ResponseHeader) -> Result<ResponseHeader, Fault> {
-    let mut head = ResponseHeader::build_no_case(from.status, Some(16)).map_err(broken)?;
-    for (name, value) in head::crossing(&from.headers, head::reaches_client) {
+pub(super) fn client_head(status: u16, headers: &HeaderMap) -> Result<ResponseHeader, Fault> {
+    let mut head = ResponseHeader::build_no_case(status, Some(16)).map_err(broken)?;
+    for (name, value) in head::crossing(headers, head::reaches_client) {
         let copied = head.append_header(name.clone(), value.clone());
         copied.map_err(broken)?;
     }

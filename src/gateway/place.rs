@@ -181,6 +181,14 @@ impl Gateway {
         // Advice from a snapshot may be stale by a moment; the lease is the permission. When it is refused somebody else got
         // the slot, and another look may find another; a few such losses in a row mean that there is none.
         for _ in 0..LOOKS_MAX {
+            // A free slot wakes all who wait, and one of them may have it: the others need not look for a node.
+            let is_behind = |(line, ticket)| {
+                let is_next = |queue: &mut Queue<Line>| queue.is_next(line, Some(ticket));
+                !self.waiting.with(is_next)
+            };
+            if place.is_some_and(is_behind) {
+                return Ok(None);
+            }
             let view = self.fleet.view();
             let balancer = config.proxy.balancer;
             let seed = self.turn(ask, balancer);
@@ -189,11 +197,9 @@ impl Gateway {
                 Err(NoRoute::Full) => return Ok(None),
                 Err(NoRoute::Refused(fault)) => return Err(fault),
             };
-            let is_next = self.waiting.with(|queue| match place {
-                Some((line, ticket)) => queue.is_next(line, Some(ticket)),
-                None => queue.is_empty() || queue.is_next(&Line::of(ask), None),
-            });
-            if !is_next {
+            let is_free =
+                |queue: &mut Queue<Line>| queue.is_empty() || queue.is_next(&Line::of(ask), None);
+            if place.is_none() && !self.waiting.with(is_free) {
                 return Ok(None);
             }
             let access = self.access(route.node);

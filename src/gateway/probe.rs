@@ -27,7 +27,7 @@ use tokio::time::{sleep, timeout};
 use crate::config::{DnsSource, NodeConfig};
 use crate::discovery;
 use crate::fleet::listing::LISTING_BYTES_MAX;
-use crate::fleet::{Cause, NodeId, Observation, Probed};
+use crate::fleet::{Cause, Node, NodeId, Observation, Probed};
 
 use super::credentials::NodeAccess;
 use super::fetch::{FetchLimits, Useless};
@@ -39,6 +39,9 @@ const HEALTH_BYTES_MAX: usize = 64 * 1024;
 const ADDRESSES_MAX: usize = 8;
 /// Longest pause before a failed probe is repeated to make sure.
 const CONFIRM_PAUSE_MAX: Duration = Duration::from_millis(500);
+
+/// How long a watch that broke off rests.
+const RESTART_PAUSE: Duration = Duration::from_secs(5);
 
 /// The background service that keeps the fleet's beliefs true.
 pub struct Watch(pub Arc<Gateway>);
@@ -65,9 +68,11 @@ impl Watch {
         loop {
             membership.mark_unchanged();
             watched.follow();
+            self.0.metrics.end_of_gone(&self.0.is_gone());
             tokio::select! {
                 _ = stop.wait_for(|stopping| *stopping) => return,
                 changed = membership.changed() => if changed.is_err() { return },
+                () = next_end(&mut watched.loops) => (),
             }
         }
     }
@@ -86,13 +91,11 @@ struct Watched<'a> {
 impl Watched<'_> {
     /// Ends the loops of what left, and starts those of what came or changed.
     fn follow(&mut self) {
-        while self.loops.try_join_next().is_some() {} // or the ended ones would pile up
         self.follow_sources();
         let view = self.gateway.fleet.view();
         self.nodes.retain(|id, (config, running)| {
-            let stays = view
-                .node(*id)
-                .is_some_and(|node| Arc::ptr_eq(&node.config, config));
+            let is_same = |node: &Node| Arc::ptr_eq(&node.config, config);
+            let stays = view.node(*id).is_some_and(is_same) && !running.is_finished();
             if !stays {
                 running.abort();
             }
@@ -117,6 +120,18 @@ impl Watched<'_> {
     }
 }
 
+/// Resolves when a loop has ended. One that panicked is told of, and may be started again a while later: what it met may still be there.
+async fn next_end(loops: &mut JoinSet<()>) {
+    match loops.join_next().await {
+        Some(Err(error)) if error.is_panic() => {
+            log::error!("watching a node broke off and is begun again; this is a bug: {error}");
+            sleep(RESTART_PAUSE).await;
+        }
+        Some(_) => (),
+        None => std::future::pending().await,
+    }
+}
+
 async fn watch_node(eye: Arc<Eye>, shutdown: ShutdownWatch) {
     let check_interval = eye.access.config.check_interval;
     let mut backends = Backends::new(Box::new(Names(eye.clone())));
@@ -137,7 +152,7 @@ impl Watched<'_> {
     fn follow_sources(&mut self) {
         let config = self.gateway.config();
         self.sources.retain(|(source, running)| {
-            let stays = config.dns.contains(source);
+            let stays = config.dns.contains(source) && !running.is_finished();
             if !stays {
                 running.abort();
             }
@@ -158,8 +173,7 @@ struct Eye {
     gateway: Arc<Gateway>,
     node: NodeId,
     access: Arc<NodeAccess>,
-    /// Rings when the node's models should be asked for at once: it has an address, it came back, or somebody who changed them
-    /// left before the end.
+    /// Rings when the node's models should be asked for at once: it came back, or somebody who changed them left before the end.
     wake: Arc<Notify>,
     /// Rings when the node can be asked what it is: it has an address, or it came back.
     back: Notify,
@@ -281,6 +295,10 @@ impl Eye {
     async fn probe(&self, limit: Duration) -> std::result::Result<(), String> {
         let (was_up, began) = (self.is_up(), now());
         let result = self.look(limit).await;
+        if let (Err(Useless::Silent(why)), true) = (&result, self.is_loading()) {
+            log::debug!("node `{}` loads a model: {why}", self.access.name());
+            return Ok(());
+        }
         let seen = match &result {
             Ok(()) => Observation::Probe(Ok(())),
             Err(useless) => useless.observed(),
@@ -309,7 +327,7 @@ impl Eye {
             return Ok(());
         }
         match get(&access.config.model_path, limits(LISTING_BYTES_MAX, false)).await {
-            Ok(_) | Err(Useless::Failed(_)) => Ok(()),
+            Ok(_) | Err(Useless::Failed(_) | Useless::Silent(_)) => Ok(()),
             Err(refused) => Err(refused),
         }
     }
@@ -324,6 +342,13 @@ impl Eye {
 
     fn observe(&self, seen: Observation) {
         self.gateway.observe(self.node, seen);
+    }
+
+    /// Reading a model of many gigabytes from disk may leave no time for a probe. The request that waits for it has a limit of its own,
+    /// and says whether the node is ill.
+    fn is_loading(&self) -> bool {
+        let view = self.gateway.fleet.view();
+        view.node(self.node).is_some_and(Node::is_loading)
     }
 
     fn addr(&self) -> Option<SocketAddr> {

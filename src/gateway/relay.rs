@@ -118,7 +118,7 @@ impl Gateway {
         served_by: ServedBy<'_>,
         ctx: &Context,
     ) -> Result<(), Fault> {
-        let mut head = client_head(from)?;
+        let mut head = client_head(from.status.as_u16(), &from.headers)?;
         if let Some(length) = from.headers.get(http::header::CONTENT_LENGTH) {
             head.insert_header(http::header::CONTENT_LENGTH, length.clone())
                 .map_err(super::client::broken)?;

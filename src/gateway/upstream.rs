@@ -20,7 +20,7 @@ use crate::profile::Profile;
 use crate::routing::Route;
 
 use super::Gateway;
-use super::credentials::{NodeAccess, Timeouts};
+use super::credentials::{FRESH, NodeAccess, Timeouts};
 use super::failure::{Broken, Declined, Failed, plain};
 use super::outgoing::{Outgoing, client_head};
 use super::place::Placed;
@@ -31,10 +31,10 @@ const DECLINED_BYTES_MAX: usize = 64 * 1024;
 const DECLINED_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest time a node's connection waits in the pool.
 const POOL_IDLE: Duration = Duration::from_secs(60);
+/// Why another node is asked when one no longer has the model.
+pub(super) const MODEL_GONE: &str = "model_gone";
 /// Why a node without an address cannot be asked.
 pub(super) const UNRESOLVED: &str = "its host name could not be resolved yet";
-/// Marks a connection that must not come from the pool; it goes back to it under the ordinary key.
-const FRESH: u64 = 1;
 
 /// A node's answer, its first bytes in hand: only now is it safe to begin with the client.
 pub(super) struct Answer {
@@ -90,7 +90,7 @@ impl Gateway {
         };
         let attempt = pin!(self.attempt(placed, outgoing, proxy));
         let result = match timeout(limit, attempt).await {
-            Ok(Ok(answer)) => judge(answer, name, &proxy.retry.on_status).await,
+            Ok(Ok(answer)) => judge(answer, name, route, &proxy.retry.on_status).await,
             Ok(failed) => failed,
             Err(_) => Err(Failed::silent(name, limit, key)),
         };
@@ -113,7 +113,8 @@ impl Gateway {
     }
 
     /// Connect, send, read the head and the first piece. A connection from the pool that turns out to be dead before it gave a
-    /// single byte is replaced once by a fresh one: nothing ran there.
+    /// single byte is replaced once by a fresh one: nearly always the node had closed it, and nothing ran there. A node that died
+    /// over this very request looks the same, and its fresh connection fails or it has just been restarted.
     async fn attempt(
         &self,
         placed: &Placed,
@@ -298,17 +299,28 @@ impl Answer {
 }
 
 /// Decides by status and, for errors, by the text whether the answer is for the client.
-async fn judge(mut answer: Answer, name: &str, retry_on: &[u16]) -> Result<Answer, Failed> {
+async fn judge(
+    mut answer: Answer,
+    name: &str,
+    route: &Route,
+    retry_on: &[u16],
+) -> Result<Answer, Failed> {
     let status = answer.node.head().status.as_u16();
     if (200..400).contains(&status) {
         return Ok(answer);
     }
     let (body, whole) = answer.read_whole().await;
+    // It was known to have it: somebody took it away behind our back, and others may have it still.
+    let is_gone = route.place.is_some() && dialect::lacks_model(status, &body);
     match dialect::verdict(status, &body, retry_on) {
-        Verdict::Relay => Ok(answer),
-        Verdict::Retry(reason) => {
+        Verdict::Relay if !is_gone => Ok(answer),
+        verdict => {
+            let reason = match verdict {
+                Verdict::Retry(reason) => reason,
+                Verdict::Relay => MODEL_GONE,
+            };
             let blames_node = dialect::counts_against_node(status, &body);
-            let head = client_head(answer.node.head())?;
+            let head = client_head(status, &answer.node.head().headers)?;
             let declined = Declined {
                 status,
                 head,

@@ -20,6 +20,25 @@ pub(super) fn refuse_cloud(name: &str, view: &Snapshot) -> Result<(), Fault> {
     }
 }
 
+/// A change is made from a model itself: no node knows what an alias stands for.
+pub(super) fn refuse_alias(name: &str, view: &Snapshot) -> Result<(), Fault> {
+    let Ok(key) = ModelKey::parse(name) else {
+        return Ok(());
+    };
+    match view.holders(&key) {
+        Some(_) => Ok(()),
+        None => {
+            let unknown = Fault::new(Kind::UnknownModel, "");
+            let told = told_of_alias(unknown, &key, view);
+            if told.message.is_empty() {
+                Ok(())
+            } else {
+                Err(told)
+            }
+        }
+    }
+}
+
 /// What a new model may be called: no cloud model's name, which requests would never reach, nor an alias, which would hide it.
 ///
 /// # Errors
@@ -31,7 +50,7 @@ pub fn free_name(name: &str, view: &Snapshot) -> Result<ModelKey, Fault> {
     }
     match Alias::find(&view.rules().aliases, &key) {
         // An alias may hold a model of its own name, and puts it where the operator wants it.
-        Some(alias) if !alias.names_itself() => Err(Fault::malformed(
+        Some(alias) if !alias.names_itself => Err(Fault::malformed(
             "name_is_alias",
             format!("{}; choose another name for the model", alias_of(alias)),
         )),

@@ -8,10 +8,11 @@ use crate::dialect::{Call, Operation};
 use crate::error::{Fault, Kind};
 use crate::fleet::{NodeId, Snapshot};
 use crate::model::{self, ModelKey};
+use crate::text::quoted;
 
-use super::names::{free_name, refuse_cloud, told_of_alias};
+use super::names::{free_name, refuse_alias, refuse_cloud, told_of_alias};
 use super::outcome::Words;
-use super::request::{Body, quoted};
+use super::request::Body;
 use super::targets::{Aim, Reach, Skipped, Target, Targets, targets};
 
 /// What one node is asked for.
@@ -150,13 +151,30 @@ fn create(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {
             return Err(model::cloud_refused(&model));
         }
     }
-    if let Some(from) = body.text("from")? {
-        refuse_cloud(&from, view)?;
+    let from = body.text("from")?;
+    if let Some(from) = &from {
+        refuse_cloud(from, view)?;
+        refuse_alias(from, view)?;
     }
     let targets = asked.targets(Reach::Default(asked.default), view)?;
     let plan = Plan::of("creation", &model, "it is on", asked.manner()?);
-    let sent = body.with(&[("model", quoted(&model)), stream()], &["name"]);
-    Ok(plan.asking(Method::POST, Operation::Create, targets, |_| sent.clone()))
+    Ok(
+        plan.asking(Method::POST, Operation::Create, targets, |target| {
+            let mut edits = vec![("model", quoted(&model)), stream()];
+            let base = from.as_deref().map(|from| base_at(target, from, view));
+            edits.extend(base.map(|base| ("from", quoted(base))));
+            body.with(&edits, &["name"])
+        }),
+    )
+}
+
+/// What a listed model is called on a node. A node that lacks it pulls it by the name that it has elsewhere: with a node's prefix it
+/// would be another model of the registry, or none.
+fn base_at<'a>(target: &Target, from: &'a str, view: &'a Snapshot) -> &'a str {
+    let key = ModelKey::parse(from).ok();
+    let holders = key.and_then(|key| view.holders(&key)).unwrap_or_default();
+    let own = holders.iter().find(|it| it.node == target.node);
+    own.or(holders.first()).map_or(from, |it| &it.spelled)
 }
 
 fn copy(asked: &Asked<'_>, view: &Snapshot) -> Result<Plan, Fault> {

@@ -140,11 +140,6 @@ impl<'a> Body<'a> {
     }
 }
 
-/// `text` as a JSON string.
-pub fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
-}
-
 fn folded(key: &str) -> String {
     let fold = |c: char| match c {
         'ſ' => 's',
@@ -157,6 +152,7 @@ fn folded(key: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::text::quoted;
 
     #[test]
     fn a_body_is_read_as_the_node_reads_it() {

@@ -8,6 +8,7 @@ use crate::error::{Fault, Kind};
 use crate::fleet::{Health, Node, NodeId, Snapshot};
 use crate::model::ModelKey;
 use crate::profile::Needs;
+use crate::text::percent_decoded;
 
 /// Most node names that a refusal lists.
 const NAMED_MAX: usize = 20;
@@ -97,14 +98,14 @@ fn names_in(query: Option<&str>) -> Result<Option<Vec<String>>, Fault> {
     let pairs = query.into_iter().flat_map(|query| query.split('&'));
     for pair in pairs.filter(|pair| !pair.is_empty()) {
         let (key, list) = pair.split_once('=').unwrap_or((pair, ""));
-        if decoded(key) != "node" {
+        if percent_decoded(key) != "node" {
             let key: String = key.chars().take(64).collect();
             let message = format!(
                 "`?{key}` means nothing here; only `?node=` does, such as `?node=gpu-1,gpu-2`"
             );
             return Err(Fault::malformed("unknown_parameter", message));
         }
-        let list = decoded(list);
+        let list = percent_decoded(list);
         let names = list.split(',').map(str::trim);
         let names = names.filter(|name| !name.is_empty()).map(str::to_owned);
         named.get_or_insert_with(Vec::new).extend(names);
@@ -290,30 +291,6 @@ fn by_names<'a>(names: &[String], view: &'a Snapshot) -> Result<Vec<&'a Node>, F
         })
     };
     names.iter().map(find).collect()
-}
-
-/// Undoes `%2C` and the like; what is no escape stays as it is, and is then no node's name.
-fn decoded(text: &str) -> String {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let [first, after @ ..] = rest {
-        let hex = after
-            .get(..2)
-            .and_then(|two| std::str::from_utf8(two).ok())
-            .filter(|two| two.bytes().all(|b| b.is_ascii_hexdigit()))
-            .and_then(|two| u8::from_str_radix(two, 16).ok());
-        match (*first, hex) {
-            (b'%', Some(byte)) => {
-                bytes.push(byte);
-                rest = &after[2..];
-            }
-            (byte, _) => {
-                bytes.push(byte);
-                rest = after;
-            }
-        }
-    }
-    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 fn unavailable(message: String) -> Fault {

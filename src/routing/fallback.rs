@@ -23,10 +23,15 @@ pub(super) fn route(
     // An alias is ours and means nothing to a node.
     let guess = ask.wanted.best_guess();
     let asked = guess.unwrap_or(ask.wanted.name);
+    // Who is known to have it was found unfit: it may see no images, or ask another company's server.
+    let was_judged = |node: &Node| {
+        let holders = ask.wanted.models().iter().filter_map(|it| view.holders(it));
+        holders.flatten().any(|holder| holder.node == node.id)
+    };
     let mut candidates: Vec<_> = meant(view, ask.mount, ask.node_index)
         .filter(|node| node.is_open() && is_admitted(node, ask.fallback))
         .filter(|node| node.can_serve(ask.operation, ask.needs))
-        .filter(|node| !ask.tried.contains(&node.id))
+        .filter(|node| !ask.tried.contains(&node.id) && !was_judged(node))
         .filter_map(|node| Some(Candidate::new(node, own_name(&node.config, asked)?, false)))
         .collect();
     // A prefix that nodes have says that they are meant.

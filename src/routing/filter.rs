@@ -10,7 +10,7 @@ use crate::fleet::{Health, Holder, Node, Snapshot, State};
 use crate::model;
 use crate::profile::{Needs, Shortcoming};
 use crate::routing::pick::Candidate;
-use crate::routing::{Ask, HeadAsk, Lack, fit};
+use crate::routing::{Ask, Lack, fit};
 
 /// Most nodes that a fault names; a fleet of hundreds must not become one sentence.
 const NAMED_MAX: usize = 3;
@@ -43,6 +43,7 @@ pub(super) fn holders<'a>(
         // Not `extend`: it takes them one by one from a nested iterator, which costs more than finding them.
         local.for_each(|it| ready.push(it));
         if !ready.is_empty() {
+            prefer_sound(&mut ready);
             return Ok(ready);
         }
     }
@@ -102,24 +103,25 @@ fn holding<'a, W: Fn(&Node) -> bool + Copy>(
     })
 }
 
-/// The nodes that may serve a request that names no model; never empty.
-pub(super) fn nodes<'a>(
-    ask: &HeadAsk<'_>,
+/// The node at this place, if it may serve a call that names no model.
+pub(super) fn node_at<'a>(
+    index: usize,
+    operation: Operation,
+    mount: &Mount,
     view: &'a Snapshot,
     now: Instant,
-) -> Result<Vec<Candidate<'a, ()>>, Fault> {
-    asked_node(ask.node_index, view)?;
-    let meant: Vec<_> = meant(view, ask.mount, ask.node_index)
-        .map(|node| Candidate::new(node, (), false))
-        .collect();
-    let mut able = meant.clone();
-    able.retain(|it| it.node.can_serve(ask.operation, Needs::default()));
-    if able.is_empty() {
-        let message = "no node behind this address serves this call; add one of a type that does";
+) -> Result<&'a Node, Fault> {
+    asked_node(Some(index), view)?;
+    let serves = |node: &&Node| node.can_serve(operation, Needs::default());
+    let Some(node) = meant(view, mount, Some(index)).find(serves) else {
+        let message = format!(
+            "node {index} does not serve this call behind this address; leave the index out to let the gateway choose"
+        );
         return Err(Fault::refused(501, "not_implemented", message));
-    }
-    able.retain(|it| !ask.tried.contains(&it.node.id));
-    healthy(able, &"this call", &meant, now)
+    };
+    let it = Candidate::new(node, (), false);
+    healthy(vec![it], &"this call", &[it], now)?;
+    Ok(node)
 }
 
 fn asked_node(node_index: Option<usize>, view: &Snapshot) -> Result<(), Fault> {
@@ -148,6 +150,15 @@ pub(super) fn meant<'a>(
         .map(|(_, node)| node)
 }
 
+/// A node whose requests fail stays in service only for want of another. It fails quickly and so looks idle: where there is another, it
+/// would draw nearly all requests.
+fn prefer_sound<H>(ready: &mut Vec<Candidate<'_, H>>) {
+    let is_sound = |it: &Candidate<'_, H>| it.node.spared.is_none();
+    if ready.iter().any(is_sound) {
+        ready.retain(is_sound);
+    }
+}
+
 /// A node that is up beats one that was never proven; one that is down is never asked.
 fn healthy<'a, H: Copy>(
     untried: Vec<Candidate<'a, H>>,
@@ -160,6 +171,7 @@ fn healthy<'a, H: Copy>(
         let mut fit = untried.clone();
         fit.retain(|it| serves(it.node));
         if !fit.is_empty() {
+            prefer_sound(&mut fit);
             return Ok(fit);
         }
     }

@@ -48,19 +48,6 @@ impl Ask<'_> {
     }
 }
 
-/// What a request that is routed by its head alone needs of a node.
-#[derive(Debug, Clone, Copy)]
-pub struct HeadAsk<'a> {
-    /// What is wanted; a node's profile must serve it.
-    pub operation: Operation,
-    /// Which nodes the address of the call allows.
-    pub mount: &'a Mount,
-    /// The one node the client insists on.
-    pub node_index: Option<usize>,
-    /// Nodes that failed this request already.
-    pub tried: &'a [NodeId],
-}
-
 /// The decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -77,15 +64,6 @@ pub struct Route {
     /// What the model can do and needs there, and its seats; `None` when nobody knows whether the node has it.
     pub traits: Option<Arc<Traits>>,
     /// For logs, metrics and `X-Arriero-Route`.
-    pub reason: Reason,
-}
-
-/// The decision for a request that names no model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeadRoute {
-    /// Whom to ask; a lease must still be had.
-    pub node: NodeId,
-    /// For logs, metrics and `X-Arriero-Route`; never `Warm` or `Cold`.
     pub reason: Reason,
 }
 
@@ -180,27 +158,18 @@ pub fn lack(ask: &Ask<'_>, view: &Snapshot, now: Instant) -> Option<Lack> {
     filter::holders(ask, view, now).err()?.lack
 }
 
-/// Names the node for a request that names no model. `adaptive` goes by tier and by free room, its reason is `priority`.
+/// The node that a client insists on by its place in the configuration, counted from 0. A lease must still be had.
 ///
 /// # Errors
-/// As [`route`]; 501 when no node serves the operation.
-pub fn route_head(
-    ask: &HeadAsk<'_>,
+/// 404 when there is no such node, 501 when it does not serve the operation behind this address, 503 when it is not in service.
+pub fn node_at(
+    index: usize,
+    operation: Operation,
+    mount: &Mount,
     view: &Snapshot,
-    balancer: Balancer,
-    seed: u64,
     now: Instant,
-) -> Result<HeadRoute, NoRoute> {
-    let candidates = filter::nodes(ask, view, now).map_err(NoRoute::Refused)?;
-    let (chosen, reason) = pick::pick(&candidates, balancer, seed).ok_or(NoRoute::Full)?;
-    let reason = match reason {
-        Reason::Warm | Reason::Cold => Reason::Priority,
-        reason => reason,
-    };
-    Ok(HeadRoute {
-        node: chosen.node.id,
-        reason,
-    })
+) -> Result<NodeId, Fault> {
+    filter::node_at(index, operation, mount, view, now).map(|node| node.id)
 }
 
 #[cfg(test)]

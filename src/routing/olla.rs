@@ -59,12 +59,12 @@ impl OllaWords {
         ]
     }
 
-    /// The words for a route that no model decided, which Olla has none for.
-    pub fn by_head(reason: Reason) -> OllaWords {
+    /// The words for a node that the client insists on, which Olla has none for.
+    pub fn insisted() -> OllaWords {
         OllaWords {
             strategy: Strategy::Strict.word(),
             decision: "routed",
-            reason: reason.as_str(),
+            reason: Reason::Only.as_str(),
         }
     }
 }

@@ -78,14 +78,9 @@ fn decide(herd: &Herd, question: &str) -> String {
     }
     let tried = tried.as_slice();
     let decision = if model == "-" {
-        let ask = HeadAsk {
-            operation: asked,
-            mount: &mount,
-            node_index,
-            tried,
-        };
-        route_head(&ask, &view, balancer, seed, Instant::now())
-            .map(|route| (route.node, route.reason, None))
+        node_at(node_index.unwrap(), asked, &mount, &view, Instant::now())
+            .map(|node| (node, Reason::Only, None))
+            .map_err(NoRoute::Refused)
     } else {
         let key = &ModelKey::parse(model).unwrap();
         let ask = Ask {

@@ -234,9 +234,9 @@ impl Metrics {
     /// The Prometheus text format, 0.0.4, with the gauges that `now` sets. The series of nodes that are gone end.
     pub fn render(&self, is_gone: &dyn Fn(&str) -> bool, now: impl FnOnce(&Metrics)) -> Vec<u8> {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        self.nodes.forget(is_gone);
-        self.requests.extracted.show(is_gone);
-        labels::forget(&self.requests.extraction_missed, is_gone);
+        self.nodes.reset();
+        self.requests.extracted.show();
+        self.end(is_gone);
         now(self);
         let mut text = Vec::new();
         // Writing to memory cannot fail; a metric without a family would be a bug that an empty page shows.
@@ -244,6 +244,30 @@ impl Metrics {
             log::error!("metrics can't be written: {error}");
         }
         text
+    }
+}
+
+impl Metrics {
+    /// Ends the series of nodes that are gone, and drops what was kept for them. Where nobody reads the metrics, nothing else does.
+    pub fn end_of_gone(&self, is_gone: &dyn Fn(&str) -> bool) {
+        let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        self.end(is_gone);
+    }
+
+    fn end(&self, is_gone: &dyn Fn(&str) -> bool) {
+        for series in [
+            &self.nodes.answers,
+            &self.nodes.errors,
+            &self.requests.extraction_missed,
+        ] {
+            labels::forget(series, is_gone);
+        }
+        self.requests.extracted.forget(is_gone);
+    }
+
+    /// Ends the figures of answers: other ones are taken from now on.
+    pub fn end_of_figures(&self) {
+        self.requests.extracted.forget(&|_| true);
     }
 }
 

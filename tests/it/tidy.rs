@@ -8,13 +8,16 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("model", &["error"]),
     ("glob", &[]),
+    ("text", &[]),
     ("profile", &["error", "glob", "dialect"]),
     ("config", &["error", "model", "glob", "profile"]),
-    ("dialect", &["error", "model", "profile"]),
+    ("dialect", &["error", "model", "text", "profile"]),
     ("discovery", &[]),
     (
         "fleet",
-        &["error", "model", "glob", "config", "profile", "dialect"],
+        &[
+            "error", "model", "glob", "text", "config", "profile", "dialect",
+        ],
     ),
     (
         "routing",
@@ -25,13 +28,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("admission", &["error", "model"]),
     (
         "management",
-        &["error", "model", "config", "profile", "dialect", "fleet"],
+        &[
+            "error", "model", "text", "config", "profile", "dialect", "fleet",
+        ],
     ),
     (
         "telemetry",
         &["error", "model", "config", "profile", "dialect"],
     ),
-    ("admin", &["error", "model", "config", "fleet", "telemetry"]),
+    (
+        "admin",
+        &["error", "model", "text", "config", "fleet", "telemetry"],
+    ),
     ("demo", &["error", "model"]),
     // Part of the binary: it names the library as `arriero`, and of its own modules nothing but `cli`.
     ("cli", &[]),
@@ -40,6 +48,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         &[
             "error",
             "model",
+            "text",
             "profile",
             "config",
             "dialect",
@@ -70,6 +79,7 @@ const PURE: &[&str] = &[
     "error",
     "model",
     "glob",
+    "text",
     "profile",
     "config",
     "dialect",

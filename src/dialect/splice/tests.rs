@@ -3,10 +3,11 @@
 use bytes::Bytes;
 use proptest::prelude::*;
 
-use super::{json_string, splice};
+use super::splice;
 use crate::dialect::facts::facts;
 use crate::dialect::testing::fixed;
 use crate::dialect::{Call, Dialect, Mount, Operation, Serve};
+use crate::text::quoted;
 
 const CHAT: Call = Call {
     dialect: Dialect::Ollama,
@@ -69,7 +70,7 @@ proptest! {
 
     #[test]
     fn a_string_survives_its_escaping(text in any::<String>()) {
-        prop_assert_eq!(serde_json::from_slice::<String>(&json_string(&text)).unwrap(), text);
+        prop_assert_eq!(serde_json::from_slice::<String>(quoted(&text).as_bytes()).unwrap(), text);
     }
 
     #[test]
@@ -88,7 +89,7 @@ proptest! {
             "tools": [{}],
         });
         let rest = rest.to_string();
-        let (rest, model) = (&rest[1..rest.len() - 1], String::from_utf8(json_string(&old).to_vec()).unwrap());
+        let (rest, model) = (&rest[1..rest.len() - 1], quoted(&old));
         let body = Bytes::from(match last {
             true => format!("{{{rest} , \"model\" : {model}\n}}"),
             false => format!("{{\"\\u006dodel\":{model},{rest}}}"),
@@ -96,7 +97,7 @@ proptest! {
         let before = facts(&CHAT, &body).unwrap();
         prop_assert_eq!(&before.model, &old);
 
-        let spliced = |name: &str| splice(&body, &[(before.model_span.clone(), json_string(name))]).concat();
+        let spliced = |name: &str| splice(&body, &[(before.model_span.clone(), quoted(name).into())]).concat();
         let mut after = facts(&CHAT, &spliced(&new)).unwrap();
         prop_assert_eq!(&after.model, &new);
         prop_assert_eq!(after.body_bytes, spliced(&new).len());

@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::fields::{self, Kind, Kinds};
 use crate::fleet::listing::Fields;
+use crate::text::quoted;
 
 /// A JSON object under construction: fields in order, values as they came.
 #[derive(Default)]
@@ -72,10 +73,6 @@ impl Entry {
     pub(super) fn finish(self) -> String {
         format!("{{{}}}", self.text)
     }
-}
-
-pub(super) fn quoted(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
 }
 
 /// A JSON array of values that are JSON.

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 
-use super::entry::{Entry, list, quoted};
+use super::entry::{Entry, list};
 use super::fields;
 use super::line::Line;
 use crate::dialect::Format;
 use crate::profile::Listing;
+use crate::text::quoted;
 
 /// The entries of a listing in its frame.
 pub(super) fn page(format: Format, lines: &[Line<'_>]) -> Bytes {

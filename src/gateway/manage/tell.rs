@@ -8,9 +8,10 @@ use pingora::http::ResponseHeader;
 use crate::error::Fault;
 use crate::gateway::client::{Client, broken, insert, put_ids};
 use crate::gateway::proxy::Context;
-use crate::management::request::quoted;
+
 use crate::management::{Manner, Outcome};
 use crate::telemetry::record::{EndBy, Phase};
+use crate::text::quoted;
 
 use super::Desk;
 use super::feed::Seat;

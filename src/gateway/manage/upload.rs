@@ -14,10 +14,11 @@ use crate::dialect::{Call, Operation};
 use crate::error::{Fault, Kind};
 use crate::gateway::client::Client;
 use crate::gateway::proxy::Context;
-use crate::management::request::quoted;
+
 use crate::management::source::{file_name, model_name};
 use crate::management::{Aim, Targets, Words, create_from_file, free_name};
 use crate::telemetry::record::Phase;
+use crate::text::quoted;
 
 use super::Desk;
 use super::ending::Ending;

@@ -96,7 +96,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
         "/api/create",
         r#"{"model":"n","from":"llama","parameters":{"x":0.10}}"#,
         &[
-            r#"a POST /api/create {"model":"n","stream":true,"from":"llama","parameters":{"x":0.10}}"#,
+            r#"a POST /api/create {"model":"n","stream":true,"from":"Llama","parameters":{"x":0.10}}"#,
         ],
     ),
     (
@@ -162,7 +162,7 @@ const CASES: &[(&str, &str, &[&str])] = &[
     (
         "/api/create",
         r#"{"model":"n","from":"llama","remote_host":""}"#,
-        &[r#"a POST /api/create {"model":"n","stream":true,"from":"llama","remote_host":""}"#],
+        &[r#"a POST /api/create {"model":"n","stream":true,"from":"Llama","remote_host":""}"#],
     ),
     (
         "/api/copy",

@@ -11,8 +11,9 @@ use prometheus::GaugeVec;
 use super::labels;
 use crate::profile::extraction::{Extracted, Sample, Value};
 
-/// Longest sample that is kept unread, in bytes: there is one for each model of each node. An answer's last frame is much shorter.
-const UNREAD_BYTES_MAX: usize = 4 << 10;
+/// Longest sample that is kept unread, in bytes: there may be one for each model of each node, and read it takes as much. Most last
+/// frames of answers are shorter.
+const UNREAD_BYTES_MAX: usize = 1 << 10;
 
 /// The last answer's figures, by model and node.
 pub(super) struct LastFigures {
@@ -52,13 +53,20 @@ impl LastFigures {
         }
     }
 
-    /// Brings the series up to date; those of nodes that are gone end.
-    pub(super) fn show(&self, is_gone: &dyn Fn(&str) -> bool) {
+    /// Brings the series up to date.
+    pub(super) fn show(&self) {
         let fresh = mem::take(&mut *self.fresh());
         for (model, nodes) in fresh {
             for (node, figures) in nodes {
                 self.set(&model, &node, figures);
             }
+        }
+    }
+
+    /// Drops what is kept of nodes that are gone, and ends their series.
+    pub(super) fn forget(&self, is_gone: &dyn Fn(&str) -> bool) {
+        for nodes in self.fresh().values_mut() {
+            nodes.retain(|node, _| !is_gone(node));
         }
         labels::forget(&self.series, is_gone);
     }

@@ -3,7 +3,6 @@
 use prometheus::{IntCounterVec, IntGaugeVec};
 
 use super::Declare;
-use super::labels::forget;
 
 /// The nodes as seen from here.
 pub struct Nodes {
@@ -24,13 +23,11 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// What is known at the moment of asking only is set anew each time; counts of nodes that are gone end.
-    pub(super) fn forget(&self, is_gone: &dyn Fn(&str) -> bool) {
+    /// What is known at the moment of asking only is set anew each time.
+    pub(super) fn reset(&self) {
         for gauges in [&self.in_flight, &self.health, &self.state, &self.loaded] {
             gauges.reset();
         }
-        forget(&self.answers, is_gone);
-        forget(&self.errors, is_gone);
     }
 
     pub(super) fn declare(declare: &Declare<'_>) -> Result<Nodes, prometheus::Error> {
