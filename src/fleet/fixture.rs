@@ -2,7 +2,7 @@
 //!
 //! `gpu1@vllm up 2/4 p200 w3 llama* qwen` is a node of type vllm (or odd; without `@`: ollama), up, with 2 of 4 slots taken, priority 200
 //! (else 100), weight 3 (else 1), with two models of which llama is warm. Health is `up`, `down` (failed probes), `ejected`
-//! (failed requests), `trial` (back from that), `refused` (our key), `limited` (for 30 s), `draining` (and up), `unknown`, `new` (unknown,
+//! (failed requests), `failing` (that too, and spared), `trial` (back from that), `refused` (our key), `limited` (for 30 s), `draining` (and up), `unknown`, `new` (unknown,
 //! and its models were never told), `heard` (up, and its models were never told) or `silent` (down, and its models were never told).
 //! Slots may be `auto`. A model may say more of itself, in this order: `llava=completion+vision` lists what it can do, `yi#8192` its
 //! context in tokens, `qwen:7b^2` has 2 requests in flight. Of types hard and soft, 7b models are limited to one request at once.
@@ -243,6 +243,11 @@ impl Herd {
             if is_ollama {
                 see(Observation::Loaded(loaded(&models)));
             }
+        }
+        if words[1] == "failing" {
+            see(Observation::Probe(Ok(())));
+            (0..2).for_each(|_| see(Observation::Traffic(broken())));
+            assert!(self.fleet.view().nodes[id.0].spared.is_some(), "{line}");
         }
         let taken: usize = words[2].split_once('/').unwrap().0.parse().unwrap();
         for model in &models {

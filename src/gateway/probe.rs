@@ -3,6 +3,8 @@
 
 mod models;
 
+mod pace;
+
 mod sources;
 
 mod types;
@@ -29,6 +31,7 @@ use crate::discovery;
 use crate::fleet::listing::LISTING_BYTES_MAX;
 use crate::fleet::{Cause, Node, NodeId, Observation, Probed};
 
+use self::pace::Pace;
 use super::credentials::NodeAccess;
 use super::fetch::{FetchLimits, Useless};
 use super::{Gateway, now};
@@ -37,9 +40,6 @@ use super::{Gateway, now};
 const HEALTH_BYTES_MAX: usize = 64 * 1024;
 /// Addresses of one name that are tried.
 const ADDRESSES_MAX: usize = 8;
-/// Longest pause before a failed probe is repeated to make sure.
-const CONFIRM_PAUSE_MAX: Duration = Duration::from_millis(500);
-
 /// How long a watch that broke off rests.
 const RESTART_PAUSE: Duration = Duration::from_secs(5);
 
@@ -242,34 +242,6 @@ impl HealthCheck for Health {
     }
 }
 
-/// How quickly a node is probed, so that with an `unhealthy_threshold` of one or two its death is found out in less than two
-/// intervals: in the worst case it dies just after a good probe, and then `tries` probes have to fail, each by timeout, with pauses between.
-#[derive(Debug, PartialEq, Eq)]
-struct Pace {
-    tries: u32,
-    timeout: Duration,
-    pause: Duration,
-}
-
-impl Pace {
-    fn of(node: &NodeConfig, tries: u32) -> Pace {
-        // A tenth is left for the machine's own delays.
-        let whole = node.check_interval * 9 / 10;
-        let fit = whole.as_millis() / node.check_timeout.as_millis().max(1);
-        let fit = u32::try_from(fit).unwrap_or(u32::MAX);
-        // Two failures come close together whatever the timeout. Who asks for more asks for patience: what does not fit whole into an
-        // interval is left to the next.
-        let tries = tries.min(fit.max(2));
-        let pause = (node.check_interval / 10).min(CONFIRM_PAUSE_MAX) / tries.max(1);
-        let time = whole - pause * tries.saturating_sub(1);
-        Pace {
-            tries,
-            timeout: node.check_timeout.min(time / tries.max(1)),
-            pause,
-        }
-    }
-}
-
 impl Eye {
     /// Of a name's addresses the one in use as long as it is among them and serves, else the first that takes a connection:
     /// `localhost` may well mean `::1` first where the node listens on 127.0.0.1 only.
@@ -371,43 +343,5 @@ impl Eye {
 
     fn name(&self) -> &str {
         self.access.name()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_worst_case_of_a_death_is_found_out_in_less_than_two_intervals() {
-        let sources = crate::config::Sources {
-            file: None,
-            env: &|_| None,
-            env_names: Vec::new(),
-            read_file: &|_| Err("no files here".into()),
-            list_dir: &|_| Err("no files here".into()),
-            cores: 1,
-            terminal: false,
-        };
-        let config = crate::config::load(&sources).unwrap();
-        for interval_ms in [200, 1000, 2000, 5000, 60_000] {
-            for timeout_ms in [100, 2000, 60_000] {
-                for tries in [1, 2, 3, 5] {
-                    let mut node = config.nodes[0].clone();
-                    node.check_interval = Duration::from_millis(interval_ms);
-                    node.check_timeout = Duration::from_millis(timeout_ms).min(node.check_interval);
-                    let pace = Pace::of(&node, tries);
-                    let worst = node.check_interval
-                        + pace.timeout * pace.tries
-                        + pace.pause * (pace.tries - 1);
-                    assert!(pace.tries == tries || 2 <= pace.tries, "{pace:?}");
-                    assert!(worst < 2 * node.check_interval, "{pace:?}");
-                    assert!(
-                        pace.timeout <= node.check_timeout && !pace.timeout.is_zero(),
-                        "{pace:?}"
-                    );
-                }
-            }
-        }
     }
 }

@@ -1,8 +1,11 @@
 //! Before the first byte another node saves the day; client errors and answers that have begun do not move.
 
+use std::time::Duration;
+
 use arriero::demo::{self, Fault};
 
 use crate::support::herd;
+use crate::support::herd::starting;
 
 fn llama() -> demo::NodeBuilder {
     demo::Node::builder().loaded("llama3").tokens(3)
@@ -170,7 +173,7 @@ async fn a_stale_pooled_connection_is_replaced_without_a_second_node() {
 async fn a_clients_mistake_stays_with_the_node_that_named_it() {
     let mistakes = [
         (400, r#"{"error":"json: cannot unmarshal"}"#),
-        (404, r#"{"error":"model 'x' not found"}"#),
+        (404, r#"{"error":"no such page"}"#),
         (
             500,
             r#"{"error":"option \"num_ctx\" must be of type integer"}"#,
@@ -195,6 +198,52 @@ async fn a_clients_mistake_stays_with_the_node_that_named_it() {
             "{text}: not the node's fault"
         );
     }
+}
+
+#[tokio::test]
+async fn a_model_that_somebody_took_away_is_asked_of_the_next_node_and_listed_as_it_is() {
+    let herd = starting(vec![(llama(), FIRST), (llama(), "")], "", |_, config| {
+        config.model_discovery.interval = Duration::from_secs(3600);
+    });
+    let herd = herd.await;
+    herd.settled().await;
+    herd.nodes[0].uninstall("llama3");
+    let mut refused = 0;
+    for _ in 0..6 {
+        let reply = herd.post("/api/chat", CHAT).await.is(200);
+        assert_eq!(reply.header("x-arriero-node"), Some("gpu-1"));
+        refused += usize::from(reply.header("x-arriero-attempts") == Some("2"));
+    }
+    assert!(
+        0 < refused,
+        "it must have been asked for this test to tell anything"
+    );
+    herd.eventually("it was asked again what it has", |view| {
+        view.nodes[0].models().is_empty()
+    })
+    .await;
+    assert!(herd.gateway.gateway.fleet().view().nodes[0].health.is_up());
+
+    herd.nodes[1].uninstall("llama3");
+    let reply = herd.post("/api/chat", CHAT).await.is(404);
+    assert!(reply.text().contains("not found"), "{}", reply.text());
+    herd.eventually("the listing is empty", |view| {
+        view.nodes[1].models().is_empty()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn who_is_forbidden_here_is_served_by_another_node() {
+    let herd = pair("").await;
+    let forbidden = status(403, r#"{"error":"not for you"}"#);
+    herd.nodes[0].fault(forbidden.clone());
+    for _ in 0..6 {
+        herd.post("/api/chat", CHAT).await.is(200);
+    }
+    herd.nodes[1].fault(forbidden);
+    let reply = herd.post("/api/chat", CHAT).await.is(403);
+    assert!(reply.text().contains("not for you"), "{}", reply.text());
 }
 
 #[tokio::test]

@@ -274,3 +274,25 @@ async fn a_cold_load_is_no_failure_however_many_wait_for_it() {
     assert_eq!(view.nodes[0].spared, None, "nobody wanted to eject it");
     herd.is_idle().await;
 }
+
+#[tokio::test]
+async fn a_probe_that_a_cold_load_leaves_no_time_for_says_nothing() {
+    let cold = demo::Node::builder()
+        .model("llama3")
+        .load_delay(Duration::from_secs(3600));
+    let nodes = vec![(cold, "priority: 200"), (llama(), "")];
+    let herd = herd_of(nodes, "").await;
+    let waiting = herd.begin("/api/chat", CHAT).await;
+    herd.nodes[0].until(|node| node.waiting() == 1).await;
+    herd.nodes[0].freeze();
+    // The other one is the clock: it is as silent, and twice found out.
+    for _ in 0..2 {
+        herd.nodes[1].freeze();
+        until_state(&herd, 1, State::Offline).await;
+        assert_eq!(state(&herd, 0), State::Healthy);
+        herd.nodes[1].thaw();
+        until_state(&herd, 1, State::Healthy).await;
+    }
+    drop(waiting);
+    until_state(&herd, 0, State::Offline).await;
+}
