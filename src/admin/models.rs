@@ -1,6 +1,6 @@
 //! `/internal/status/models`: what the herd has, and where.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -107,7 +107,7 @@ fn entry(state: &State<'_>, model: &Model<'_>) -> Value {
     let nodes = || model.holders.iter().map(|holder| view.node_of(holder));
     let names = |warm_only: bool| {
         let holders = model.holders.iter();
-        let wanted = holders.filter(move |holder| !warm_only || holder.warm);
+        let wanted = holders.filter(move |holder| !warm_only || view.is_loaded(holder));
         let names: Vec<&str> = wanted
             .map(|holder| view.node_of(holder).config.name.as_str())
             .collect();
@@ -117,12 +117,14 @@ fn entry(state: &State<'_>, model: &Model<'_>) -> Value {
     let seen = nodes().filter_map(|node| node.moments().listed()).max();
     let names_all = model.names.iter().copied();
     let aliases: Vec<&str> = names_all.filter(|name| *name != model.name).collect();
-    let digests: BTreeSet<&str> = model
-        .holders
-        .iter()
-        .map(|holder| &*view.model_of(holder).digest)
-        .filter(|digest| !digest.is_empty())
-        .collect();
+    let mut digests: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for holder in &model.holders {
+        let digest = &*view.model_of(holder).digest;
+        if !digest.is_empty() {
+            let name = view.node_of(holder).config.name.as_str();
+            digests.entry(digest).or_default().push(name);
+        }
+    }
     let mut fields = json!({
         "name": model.name,
         "family": model.family(),
@@ -137,7 +139,8 @@ fn entry(state: &State<'_>, model: &Model<'_>) -> Value {
         "endpoint_ids": ids,
         "loaded_endpoints": names(true),
         "aliases": aliases,
-        "digests": digests,
+        "digests": digests.keys().collect::<Vec<_>>(),
+        "endpoints_by_digest": digests,
         "has_conflict": 1 < digests.len(),
     });
     fields["capabilities"] = about.capabilities.iter().map(|word| json!(word)).collect();
@@ -148,14 +151,16 @@ fn entry(state: &State<'_>, model: &Model<'_>) -> Value {
 
 /// What it needs on the node whose entry speaks for it; `null` where the node's type does not say.
 fn resources(traits: &Traits) -> Value {
-    let (gb, load_time_s) = (
-        traits.demand.memory_gb,
-        traits.demand.load_time.as_secs_f64(),
-    );
+    let demand = &traits.demand;
+    let told = |number: f64| (0.0 < number).then_some(number);
+    // Profiles have a decimal or two; what multiplying adds behind them is noise.
+    let gb = |gb: f64| told((gb * 100.0).round() / 100.0);
     json!({
-        // Profiles have a decimal or two; what multiplying adds behind them is noise.
-        "memory_gb": (0.0 < gb).then(|| (gb * 100.0).round() / 100.0),
-        "load_time_s": (0.0 < load_time_s).then_some(load_time_s),
+        "memory_gb": gb(demand.memory_gb),
+        "recommended_memory_gb": gb(demand.recommended_gb),
+        "gpu_memory_gb": gb(demand.gpu_gb),
+        "requires_gpu": demand.requires_gpu,
+        "load_time_s": told(demand.load_time.as_secs_f64()),
         "max_concurrent": traits.limit.map(|limit| limit.requests),
         "hard": traits.limit.is_some_and(|limit| limit.hard),
     })

@@ -252,7 +252,7 @@ fn profile(mut s: Section, known: &[Arc<Profile>], author: Author) -> Profile {
         profile.characteristics.streaming.get_or_insert(streams);
     }
     patterns::detection(s.section("detection"), &mut profile.detection);
-    patterns::models(s.section("models"), &mut profile.models);
+    patterns::models(s.section("models"), author, &mut profile.models);
     let written = resources::resources(s.section("resources"), author);
     profile.resources = written.over(&profile.resources);
     let mut metrics = s.section("metrics");

@@ -249,6 +249,11 @@ impl Snapshot {
         &self.nodes[holder.at]
     }
 
+    /// Whether the model is in the node's memory, as far as is known: of a node that is down nothing is.
+    pub fn is_loaded(&self, holder: &Holder) -> bool {
+        holder.warm && !self.node_of(holder).health.is_down()
+    }
+
     /// The model that one of this snapshot's holders has, as that node lists it.
     pub fn model_of(&self, holder: &Holder) -> &Installed {
         let node = &self.nodes[holder.at];

@@ -178,20 +178,21 @@ impl About {
     }
 }
 
-/// Adds what the type of the node knows by the models' names, where their listing says nothing.
+/// Adds what the type of the node knows by the models' names: where their listing says nothing, and where an operator knows better.
 pub fn complete(models: &mut [Installed], profile: &Profile) {
     for model in models {
-        let context = profile.context(&model.name);
-        let words = match model.about.told {
-            Told::Nothing => profile.capabilities(&model.name),
-            Told::Kind | Told::All => Vec::new(),
+        let (name, told) = (&*model.name, model.about.context_max);
+        let insisted = profile.insisted_context(name);
+        let context = insisted.or(told).or_else(|| profile.context(name));
+        let words: Vec<&str> = match model.about.told {
+            Told::Nothing => profile.capabilities(name).collect(),
+            Told::Kind | Told::All => profile.insisted_capabilities(name).collect(),
         };
-        let lacks_context = model.about.context_max.is_none() && context.is_some();
-        if words.is_empty() && !lacks_context {
+        if words.is_empty() && context == told {
             continue;
         }
         let about = Arc::make_mut(&mut model.about);
-        about.context_max = about.context_max.or(context);
+        about.context_max = context;
         about.learn(words.into_iter().map(canonical));
     }
 }

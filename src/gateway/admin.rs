@@ -162,7 +162,7 @@ impl Gateway {
 
 fn set_gauges(gauges: &Nodes, node: &Node) {
     let name = node.config.name.as_str();
-    let (in_flight, is_up) = (i64::from(node.in_flight()), i64::from(node.health.is_up()));
+    let (in_flight, is_up) = (i64::from(node.in_flight()), i64::from(node.is_open()));
     gauges.in_flight.with_label_values(&[name]).set(in_flight);
     gauges.health.with_label_values(&[name]).set(is_up);
     let state = node.state().as_str();

@@ -16,7 +16,7 @@ use tokio::time::{Instant, timeout};
 use crate::config::{Fallback, Registry, Strategy};
 use crate::dialect::Mount;
 use crate::error::{Fault, Kind};
-use crate::fleet::{Node, NodeId};
+use crate::fleet::{Node, NodeId, Snapshot};
 use crate::routing::{self, Ask, Lack, OllaWords};
 
 use super::client::Client;
@@ -30,6 +30,9 @@ use super::{Gateway, now};
 const ROUND_EVERY: Duration = Duration::from_secs(1);
 /// Nodes that are asked at the same time; a listing may be large.
 const ASKED_AT_ONCE_MAX: usize = 64;
+
+/// How long a node that has just joined is waited for. Most tell within a few milliseconds; one that is dead is found out by its probes.
+const NEWCOMER_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Every node of a mount is asked for its models; over when all have answered or the time is up.
 type Round = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -93,6 +96,13 @@ impl Gateway {
         };
         let ask = asked.ask(tried, &config, fallback);
         let mut placed = self.place(client, &ask, ctx).await;
+        if placed.is_err() && tried.is_empty() && self.awaits_newcomers(&ask) {
+            // As below: rare, and large.
+            let mut told = Box::pin(self.newcomers_tell(&ask));
+            client.unless_gone(told.as_mut()).await?;
+            drop(told);
+            placed = Box::pin(self.place(client, &ask, ctx)).await;
+        }
         if placed.is_err() && may_refresh && self.is_worth_asking(&ask, registry) {
             // Misses are rare, and this future would make that of every request larger.
             let mut refresh = Box::pin(self.refresh(&ask, registry, ctx));
@@ -142,8 +152,30 @@ impl Gateway {
         refreshes.with_label_values(&[result]).inc();
     }
 
-    async fn turns_up(&self, ask: &Ask<'_>, mut round: Shared<Round>) -> bool {
-        let mut seen = self.fleet.view();
+    async fn turns_up(&self, ask: &Ask<'_>, round: Shared<Round>) -> bool {
+        let is_there = |view: &Snapshot| routing::lack(ask, view, now()).is_none();
+        tokio::select! {
+            biased;
+            () = self.until(is_there) => true,
+            () = round => is_there(&self.fleet.view()),
+        }
+    }
+
+    fn awaits_newcomers(&self, ask: &Ask<'_>) -> bool {
+        let view = self.fleet.view();
+        has_newcomers(ask, &view) && routing::lack(ask, &view, now()).is_some()
+    }
+
+    /// Waits a while for nodes that have just joined and are about to tell what they have: after a reload they may be all there are.
+    async fn newcomers_tell(&self, ask: &Ask<'_>) {
+        let told = self
+            .until(|view| !has_newcomers(ask, view) || routing::lack(ask, view, now()).is_none());
+        let _ = timeout(NEWCOMER_PATIENCE, told).await;
+    }
+
+    /// Resolves when a snapshot of the fleet suits.
+    async fn until(&self, suits: impl Fn(&Snapshot) -> bool) {
+        let mut seen = None;
         loop {
             // Listen before looking, or news in between would be missed.
             let changed = self.fleet.slot_freed().notified();
@@ -151,15 +183,12 @@ impl Gateway {
             changed.as_mut().enable();
             let view = self.fleet.view();
             // The bell rings for every slot as well; only another snapshot can hold another answer.
-            if !Arc::ptr_eq(&view, &seen) && routing::lack(ask, &view, now()).is_none() {
-                return true;
+            let is_news = seen.as_ref().is_none_or(|seen| !Arc::ptr_eq(&view, seen));
+            if is_news && suits(&view) {
+                return;
             }
-            seen = view;
-            tokio::select! {
-                biased;
-                () = changed => (),
-                () = &mut round => return routing::lack(ask, &self.fleet.view(), now()).is_none(),
-            }
+            seen = Some(view);
+            changed.await;
         }
     }
 
@@ -187,4 +216,12 @@ impl Gateway {
             let _ = timeout(limit, all).await;
         })
     }
+}
+
+/// Whether a node that the address allows has neither told its models yet nor failed to.
+fn has_newcomers(ask: &Ask<'_>, view: &Snapshot) -> bool {
+    let is_new = |node: &Node| node.installed.is_none() && !node.health.is_down();
+    let mut nodes = view.nodes.iter();
+    // What is still to be found out of its type it may turn out to be.
+    nodes.any(|node| is_new(node) && (node.is_on(ask.mount) || node.config.profile.is_auto()))
 }

@@ -79,6 +79,9 @@ impl Gateway {
         check_templates(&config)?;
         let nodes = next.nodes();
         let accesses = self.accesses_of(&nodes)?;
+        if members.config.profiles != config.profiles {
+            self.metrics.end_of_figures();
+        }
         *members = next;
         // In force before the nodes change: who watches them reads the rest of the configuration when they do.
         self.config.store(config.clone());
@@ -184,7 +187,13 @@ impl Gateway {
             other.node(node.id).is_none() && !(same && node.config.type_is_found)
         };
         for node in after.nodes.iter().filter(|node| news(node, &before)) {
-            log::info!("node `{}` at {} joins", node.config.name, node.config.url);
+            let (name, url) = (&node.config.name, &node.config.url);
+            match node.draining {
+                false => log::info!("node `{name}` at {url} joins"),
+                true => log::warn!(
+                    "node `{name}` at {url} joins and gets no requests, since `{name}` is drained; `arriero nodes undrain {name}` puts it into service"
+                ),
+            }
         }
         for node in before.nodes.iter().filter(|node| news(node, &after)) {
             let (name, left) = (&node.config.name, node.in_flight());

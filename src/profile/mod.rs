@@ -14,7 +14,7 @@ pub mod detection;
 mod tests;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -100,8 +100,19 @@ pub struct ModelPatterns {
     pub capabilities: BTreeMap<String, Vec<Glob>>,
     /// Length of context in tokens; the first pattern that means a model decides.
     pub contexts: Vec<(Glob, u64)>,
+    /// Of the above what an operator wrote, which holds against what a node's listing says.
+    pub insisted: Insisted,
     /// Whether its servers themselves know a model by every spelling of its name, as Ollama does.
     pub loose_names: bool,
+}
+
+/// Which of the patterns are an operator's word.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Insisted {
+    /// These capabilities.
+    pub capabilities: BTreeSet<String>,
+    /// The lengths of context, all of them.
+    pub contexts: bool,
 }
 
 impl Profile {
@@ -231,12 +242,24 @@ impl Profile {
     }
 
     /// What the name of a model says it can do, such as `vision`.
-    pub fn capabilities(&self, name: &str) -> Vec<&str> {
+    pub fn capabilities(&self, name: &str) -> impl Iterator<Item = &str> {
         let patterns = self.models.capabilities.iter();
         patterns
-            .filter(|(_, globs)| globs.iter().any(|glob| glob.means(name)))
+            .filter(move |(_, globs)| globs.iter().any(|glob| glob.means(name)))
             .map(|(word, _)| word.as_str())
-            .collect()
+    }
+
+    /// Those among them that an operator wrote.
+    pub fn insisted_capabilities(&self, name: &str) -> impl Iterator<Item = &str> {
+        let insisted = &self.models.insisted.capabilities;
+        self.capabilities(name)
+            .filter(|word| insisted.contains(*word))
+    }
+
+    /// The length of context, tokens, that the name of a model says if an operator wrote so.
+    pub fn insisted_context(&self, name: &str) -> Option<u64> {
+        let insists = self.models.insisted.contexts;
+        insists.then(|| self.context(name)).flatten()
     }
 
     /// The length of context, tokens, that the name of a model says.

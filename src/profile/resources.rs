@@ -164,20 +164,20 @@ impl Resources {
         let share = self.share_of(name, quantization);
         let gb = |written: Option<f64>| written.unwrap_or(0.0) * share;
         let memory_gb = gb(figures.min_gb);
-        let own = sized.and_then(|(size, exact)| {
-            let limit = size.max_concurrent?;
-            Some(Limit {
-                hard: limit.hard && exact,
-                ..limit
-            })
-        });
+        let own = sized.and_then(|(size, _)| size.max_concurrent);
+        // A guess refuses nobody.
+        let is_known = sized.is_none_or(|(_, exact)| exact);
+        let limit = own.or_else(|| self.limit_at(memory_gb));
         Demand {
             memory_gb,
             recommended_gb: gb(figures.recommended_gb).max(memory_gb),
             gpu_gb: gb(figures.gpu_gb),
             requires_gpu: figures.requires_gpu.unwrap_or(false),
             load_time: figures.load_time.unwrap_or_default(),
-            max_concurrent: own.or_else(|| self.limit_at(memory_gb)),
+            max_concurrent: limit.map(|limit| Limit {
+                hard: limit.hard && is_known,
+                ..limit
+            }),
         }
     }
 

@@ -12,6 +12,7 @@ use arriero::demo;
 use serde_json::Value;
 
 use crate::support::client::{Raw, Reply, request};
+use crate::support::herd::herd_of;
 use crate::support::{Herd, herd};
 
 pub(super) const ON: &str = "management: { enabled: true }";
@@ -308,4 +309,26 @@ async fn a_node_that_is_down_is_skipped_unless_it_is_named() {
         .is(200);
     assert_eq!(deleted.header("x-arriero-skipped"), Some("gpu-1"));
     herd.is_idle().await;
+}
+
+#[tokio::test]
+async fn a_new_model_is_made_from_what_the_nodes_call_the_listed_one() {
+    let nodes = vec![
+        (demo::Node::builder().model("Foo"), "prefix_id: gpu1"),
+        (node().registry(&["Foo"]), ""),
+    ];
+    let herd = herd_of(nodes, &format!("{ON}\nmodel_aliases: {{ al: [llama3] }}")).await;
+    let body = r#"{"model":"bar","from":"gpu1.foo"}"#;
+    call(&herd, "POST", "/api/create", body).await.is(200);
+    for at in 0..2 {
+        let asked = herd.nodes[at].seen().into_iter();
+        let created = asked.filter(|seen| seen.path == "/api/create").last();
+        let body = created.expect("a creation").body;
+        let body = String::from_utf8_lossy(&body).into_owned();
+        // A node that lacks it would pull it by that name.
+        assert!(body.contains(r#""from":"Foo:latest""#), "{at}: {body}");
+    }
+    let body = r#"{"model":"bar","from":"al"}"#;
+    let refused = call(&herd, "POST", "/api/create", body).await.is(404);
+    assert!(refused.text().contains("`al` is an alias of llama3"));
 }

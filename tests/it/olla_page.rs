@@ -250,12 +250,16 @@ async fn a_customised_profile_sends_images_and_long_prompts_where_its_patterns_s
         (&text, &prompt, "yi-32k:latest"),
         (&no_context, &prompt, "llama3:latest"),
     ] {
-        let node = silent(&["llama3", "eyes", "vision-mini", "yi-32k"]);
-        let nodes = vec![("http://ollama:11434", node)];
-        let herd = on_nodes(&config, Some(profile), nodes).await;
-        // The simulated node refuses images to a model that says nothing of them; where it was sent is what counts.
-        let reply = herd.post("/api/chat", body).await;
-        assert_eq!(reply.header("x-arriero-model"), Some(expected));
+        let names = ["llama3", "eyes", "vision-mini", "yi-32k"];
+        // An operator's pattern counts whether the node is silent or says that none of them sees and all have room.
+        let telling = names.iter().fold(llama(), |node, name| node.model(name));
+        for node in [silent(&names), telling] {
+            let nodes = vec![("http://ollama:11434", node)];
+            let herd = on_nodes(&config, Some(profile), nodes).await;
+            // The simulated node refuses images to a model that it does not know to see; where it was sent is what counts.
+            let reply = herd.post("/api/chat", body).await;
+            assert_eq!(reply.header("x-arriero-model"), Some(expected));
+        }
     }
 }
 

@@ -262,6 +262,36 @@ async fn what_every_node_of_a_name_has_in_common_is_judged_before_it_is_in_force
 }
 
 #[tokio::test]
+async fn nobody_is_refused_while_the_nodes_that_have_a_model_are_replaced() {
+    let herd = shared(herd(llamas(2), "").await);
+    herd.reload(&[0], ", slots: 1")
+        .expect("a good configuration");
+    herd.nodes[0].pause_after(2);
+    let running = herd.begin("/api/chat", CHAT).await;
+    herd.nodes[0].until(|node| 0 < node.paused()).await;
+    let queued: Vec<_> = (0..2)
+        .map(|_| {
+            let herd = herd.clone();
+            spawn(async move { herd.served_by().await })
+        })
+        .collect();
+    herd.until_metric("arriero_queue_depth", |depth| depth == 2.0)
+        .await;
+    herd.reload(&[1], "").expect("a good configuration");
+    for waiting in queued {
+        assert_eq!(waiting.await.expect("a task").as_deref(), Some("gpu-1"));
+    }
+    herd.nodes[0].resume();
+    drop(running);
+    // And nobody who comes the moment after.
+    for at in [0, 1, 0, 1] {
+        herd.reload(&[at], "").expect("a good configuration");
+        let served_by = herd.served_by().await;
+        assert_eq!(served_by, Some(format!("gpu-{at}")));
+    }
+}
+
+#[tokio::test]
 async fn a_drain_holds_for_whatever_comes_under_the_name() {
     let herd = herd(llamas(2), "").await;
     assert_eq!(

@@ -4,6 +4,7 @@ use super::super::problem::Problem;
 use super::super::raw::{Tree, Value};
 use super::super::section::{Section, Set};
 use super::super::text::{Wrong, glob, number};
+use super::Author;
 use super::api::paths;
 use crate::glob::Glob;
 use crate::profile::{Detection, ModelPatterns};
@@ -48,7 +49,8 @@ pub(super) fn detection(mut s: Section, detection: &mut Detection) {
     s.close();
 }
 
-pub(super) fn models(mut s: Section, models: &mut ModelPatterns) {
+pub(super) fn models(mut s: Section, author: Author, models: &mut ModelPatterns) {
+    let insists = author == Author::Operator;
     s.parse("name_format", (), |text| match text {
         "{{.Name}}" => Ok(()),
         _ => Err(Wrong::new(
@@ -72,9 +74,13 @@ pub(super) fn models(mut s: Section, models: &mut ModelPatterns) {
         let fits = |set| capabilities.judge(set, None, |text| glob(text).map(Some));
         let globs = sets.iter().filter_map(fits).collect();
         models.capabilities.insert(entry.key.clone(), globs);
+        if insists {
+            models.insisted.capabilities.insert(entry.key.clone());
+        }
     }
     if let Some((items, _)) = s.list("context_patterns") {
         models.contexts = items.iter().filter_map(|item| context(&s, item)).collect();
+        models.insisted.contexts = insists;
     }
     s.close();
 }

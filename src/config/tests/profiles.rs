@@ -74,7 +74,8 @@ fn ollas_example_of_a_customised_profile_takes_effect() {
         ("llama3.2", &[]),
     ];
     for (name, expected) in capabilities {
-        assert_eq!(ollama.capabilities(name), *expected, "{name}");
+        let said: Vec<&str> = ollama.capabilities(name).collect();
+        assert_eq!(said, *expected, "{name}");
     }
     let contexts = [
         ("yi-32k:6b", Some(32768)),
@@ -239,7 +240,7 @@ fn later_files_change_earlier_ones() {
     let mine = config.profiles.find("mine").unwrap();
     assert_eq!(mine.api().paths, ["/v1/models", "/api/chat"]);
     assert_eq!(mine.characteristics.streaming, Some(false));
-    let said = |name| mine.capabilities(name).join(" ");
+    let said = |name| mine.capabilities(name).collect::<Vec<_>>().join(" ");
     assert_eq!(
         (said("a"), said("b"), said("c")),
         (String::new(), "vision".to_owned(), "code".to_owned())

@@ -144,8 +144,8 @@ impl<'a> Unified<'a> {
         for holder in self.holders() {
             let place = *places.entry(holder.at).or_insert(nodes.len());
             match nodes.get_mut(place) {
-                Some((_, loaded, _)) => *loaded |= holder.warm,
-                None => nodes.push((view.node_of(holder), holder.warm, holder)),
+                Some((_, loaded, _)) => *loaded |= view.is_loaded(holder),
+                None => nodes.push((view.node_of(holder), view.is_loaded(holder), holder)),
             }
         }
         nodes.sort_by_key(|(.., holder)| holder.at);

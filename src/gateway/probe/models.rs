@@ -48,7 +48,8 @@ impl Eye {
     /// A node that is well but does not tell its models is taken, after a few tries, to have none: else every unknown name
     /// would be answered with "not known yet" for ever.
     fn listing_failed(&self, failures: u32, why: &str) {
-        if failures == 1 {
+        // Of a node that nobody has told apart yet the question may be the wrong one.
+        if failures == 1 && !self.access.config.profile.is_auto() {
             log::warn!("node `{}` does not tell its models: {why}", self.name());
         }
         let view = self.gateway.fleet.view();

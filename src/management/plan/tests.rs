@@ -221,6 +221,11 @@ const CASES: &[(&str, &str, &[&str])] = &[
         &["400 `al` is an alias of llama, qwen; choose another name for the model"],
     ),
     (
+        "/api/create",
+        r#"{"model":"n","from":"al"}"#,
+        &["404 `al` is an alias of llama, qwen; name the model itself"],
+    ),
+    (
         "/api/pull",
         r#"{"model":"own"}"#,
         &[r#"a POST /api/pull {"model":"own","stream":true}"#],

@@ -111,11 +111,23 @@ fn a_word_for_one_size_leaves_the_others_known() {
     );
     assert_eq!(both.demand("m:70b", None, None).memory_gb, 40.0);
     // Alone it is a guess for other sizes, and a guess refuses nobody.
-    let alone = written.over(&resources());
+    let alone = written.clone().over(&resources());
     assert_eq!(
         alone.demand("m:70b", None, None).max_concurrent,
         Some(soft(1))
     );
+    // So are the limits that hold for the memory that was guessed.
+    let by_memory = Resources {
+        sizes: written.sizes,
+        concurrency: Some(vec![ConcurrencyLimit {
+            min_gb: 0.0,
+            limit: hard(2),
+        }]),
+        ..Resources::default()
+    };
+    let limit = |name| by_memory.demand(name, None, None).max_concurrent;
+    assert_eq!(limit("m:70b").map(|it| it.hard), Some(false));
+    assert_eq!(limit("named"), Some(hard(2)), "whose size nothing says");
 }
 
 #[test]
