@@ -189,7 +189,14 @@ fn import_olla(file: &Path) -> Result<(), String> {
     for note in &imported.notes {
         let _ = writeln!(std::io::stderr(), "{name}: {note}");
     }
-    print(&imported.yaml)
+    print(&imported.yaml)?;
+    match imported.lost_nodes.as_slice() {
+        [] => Ok(()),
+        lost => Err(format!(
+            "{name}: nodes are missing in the result: {}",
+            lost.join(", ")
+        )),
+    }
 }
 
 fn list_dir(path: &str) -> Result<Vec<String>, String> {

@@ -194,6 +194,14 @@ fn ollas_configuration_becomes_one_that_serves_and_the_schema_is_json() {
     std::fs::write(path("arriero.yaml"), yaml).expect("a file");
     let (code, out, err) = run(&["check", &path("arriero.yaml")]);
     assert!(code == Some(0) && out.contains("4711"), "{out}{err}");
+    let olla =
+        "endpoints: [{ url: 'http://h:1/v1', type: openai }, { url: 'ftp://h', name: old }]\n";
+    std::fs::write(path("olla.yaml"), olla).expect("a file");
+    let (code, yaml, told) = run(&["import-olla", &path("olla.yaml")]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(yaml.contains("url: http://h:1\n"), "{yaml}");
+    let missing = "olla.yaml: nodes are missing in the result: node `old`\n";
+    assert!(told.ends_with(missing), "{told}");
     let (code, _, err) = run(&["import-olla", &path("none.yaml")]);
     assert!(code == Some(1) && err.contains("none.yaml: "), "{err}");
     std::fs::remove_dir_all(&dir).expect("removed");
