@@ -166,10 +166,13 @@ fn without_v1(lines: &mut [Line], written: String, place: Place) -> String {
     let Some(cut) = cut.filter(|cut| !cut.ends_with('/')).map(str::to_owned) else {
         return written;
     };
-    let node = called(lines, place);
     let line = Line::new("url", Written::Scalar(cut.clone()));
-    let what = format!("of {node}'s URL `/v1` is left out, which is part of the paths here");
-    replace(lines, "url", line.because(what));
+    replace(lines, "url", line);
+    let node = called(lines, place);
+    if let Some(url) = lines.iter_mut().find(|line| line.key == "url") {
+        let what = format!("of {node}'s URL `/v1` is left out, which is part of the paths here");
+        url.comments.push(what);
+    }
     for key in PROBES {
         let path = find(lines, key).filter(|path| path.starts_with('/'));
         if let Some(path) = path.filter(|path| !path.starts_with("/v1/")) {

@@ -260,9 +260,11 @@ fn no_node_vanishes_unsaid() {
         );
         assert_eq!(notes.contains("no node is left"), *nodes == DEFAULT);
     }
-    let (imported, _) = imported("endpoints: [{ url: 'http://h:1/v1', name: x, type: openai }]");
-    let comment = "# olla: of node `x`'s URL `/v1` is left out";
-    assert!(imported.yaml.contains(comment), "{}", imported.yaml);
+    for (more, called) in [("", "h:1"), (", name: x", "x")] {
+        let (imported, _) = imported(&format!("endpoints: [{{ url: 'http://h:1/v1'{more} }}]"));
+        let comment = format!("# olla: of node `{called}`'s URL `/v1` is left out");
+        assert!(imported.yaml.contains(&comment), "{}", imported.yaml);
+    }
 }
 
 #[test]
