@@ -13,6 +13,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 
 use arriero::config::{self, Config, Sources};
+use arriero::gateway::server::Doors;
 use arriero::gateway::{Origin, Reading};
 use arriero::{demo, gateway, telemetry};
 
@@ -59,8 +60,10 @@ enum Command {
 
 #[derive(Args)]
 struct DemoArgs {
+    /// Port to listen on; 0 takes any free one.
     #[arg(long, default_value_t = 40114)]
     port: u16,
+    /// Port of the admin listener; 0 takes any free one.
     #[arg(long, default_value_t = 40115)]
     admin_port: u16,
 }
@@ -189,7 +192,14 @@ fn import_olla(file: &Path) -> Result<(), String> {
     for note in &imported.notes {
         let _ = writeln!(std::io::stderr(), "{name}: {note}");
     }
-    print(&imported.yaml)
+    print(&imported.yaml)?;
+    match imported.lost_nodes.as_slice() {
+        [] => Ok(()),
+        lost => Err(format!(
+            "{name}: nodes are missing in the result: {}",
+            lost.join(", ")
+        )),
+    }
 }
 
 fn list_dir(path: &str) -> Result<Vec<String>, String> {
@@ -206,7 +216,13 @@ fn serve(file: Option<PathBuf>) -> Result<(), String> {
     let path = locate(file);
     let Reading { config, files } = read(path.as_deref());
     let origin = Origin::new(Box::new(move || read(path.as_deref())), files);
-    run(config?, Some(origin))
+    let config = config?;
+    let doors = choose_doors(&config)?;
+    run(config, doors, Some(origin))
+}
+
+fn choose_doors(config: &Config) -> Result<Doors, String> {
+    Doors::choose(config).map_err(|fault| fault.message)
 }
 
 /// The variables that name nodes, where the configuration's nodes are others.
@@ -223,12 +239,12 @@ fn unused_nodes(config: &Config) -> impl Iterator<Item = &'static str> {
         .map(|(name, _)| name)
 }
 
-fn run(config: Config, origin: Option<Origin>) -> Result<(), String> {
+fn run(config: Config, doors: Doors, origin: Option<Origin>) -> Result<(), String> {
     telemetry::log::install(&config.logging, gateway::REPETITIVE_LOGS);
     for name in unused_nodes(&config) {
         log::warn!("{name} is set and not used: the configuration lists the nodes itself");
     }
-    gateway::server::run(config, origin).map_err(|fault| fault.message)
+    gateway::server::run(config, doors, origin).map_err(|fault| fault.message)
 }
 
 /// What shows something of its own making must not seem to show a file.
@@ -256,8 +272,9 @@ fn run_demo(args: &DemoArgs) -> Result<(), String> {
         .map_err(|error| format!("the simulated nodes can't start: {error}"))?;
     let urls: Vec<String> = nodes.iter().map(demo::Node::url).collect();
     let config = understand(Some(("demo", &demo_config(&urls, args)))).config?;
-    print(&demo_greeting(&urls, args))?;
-    run(config, None) // the nodes live until the gateway ends
+    let doors = choose_doors(&config)?;
+    print(&demo_greeting(&urls, &doors))?;
+    run(config, doors, None) // the nodes live until the gateway ends
 }
 
 fn demo_config(urls: &[String], args: &DemoArgs) -> String {
@@ -273,16 +290,16 @@ fn demo_config(urls: &[String], args: &DemoArgs) -> String {
     )
 }
 
-fn demo_greeting(urls: &[String], args: &DemoArgs) -> String {
-    let at = format!("http://127.0.0.1:{}", args.port);
+fn demo_greeting(urls: &[String], doors: &Doors) -> String {
+    let at = format!("http://{}", doors.main);
     format!(
         "Three simulated nodes ({}) behind one gateway at {at}. Try, in another terminal:\n\n  \
          curl {at}/api/tags\n  \
          curl {at}/api/chat -d '{{\"model\":\"llama3.2\",\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n  \
          curl -N {at}/v1/chat/completions -d '{{\"model\":\"qwen3\",\"stream\":true,\"messages\":[{{\"role\":\"user\",\"content\":\"Hello\"}}]}}'\n\n\
-         Health and metrics: curl http://127.0.0.1:{}/metrics    Stop: Ctrl-C\n",
+         Health and metrics: curl http://{}/metrics    Stop: Ctrl-C\n",
         urls.join(", "),
-        args.admin_port,
+        doors.admin,
     )
 }
 

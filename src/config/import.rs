@@ -4,6 +4,7 @@
 //! readers know decide, and `keys` knows about the others. What is left for this module are the few that need a thought.
 
 mod node;
+mod value;
 mod yaml;
 
 use std::collections::BTreeSet;
@@ -15,7 +16,7 @@ use super::problem::{ConfigError, Place, Problem};
 use super::raw::{self, Entry, Tree, Value};
 use super::schema::{Form, Known};
 use super::{Sources, text};
-use yaml::{Line, Text, Trail, Written, below, put};
+use yaml::{Line, Text, Trail, Written, below, item, put};
 
 /// What became of an Olla configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,6 +25,8 @@ pub struct Imported {
     pub yaml: String,
     /// What Olla's file said and ours cannot, one sentence each.
     pub notes: Vec<String>,
+    /// Nodes of Olla's file that ours is without, as people call them; `notes` tells why.
+    pub lost_nodes: Vec<String>,
 }
 
 const HEAD: &str = "# Made by `arriero import-olla`. `# olla:` tells what became of keys that are not the same here.\n";
@@ -64,15 +67,18 @@ pub fn import_olla(name: &str, text: &str) -> Result<Imported, ConfigError> {
     let mut import = Import {
         known,
         notes: Vec::new(),
+        lost_nodes: Vec::new(),
     };
     let mut lines = import.mapping("", entries);
     trust_the_network(&mut lines);
     keep_admin_apart(&mut lines);
     import.refuse(&mut lines).map_err(error)?;
+    import.warn_of_no_node(&mut lines);
     let body = Text::of(&lines, &|_, text| Some(text.to_owned())).yaml;
     Ok(Imported {
         yaml: format!("{HEAD}{body}"),
         notes: import.notes,
+        lost_nodes: import.lost_nodes,
     })
 }
 
@@ -91,6 +97,7 @@ fn nothing_set<'a>(file: Option<(&'a str, &'a str)>) -> Sources<'a> {
 struct Import {
     known: Known,
     notes: Vec<String>,
+    lost_nodes: Vec<String>,
 }
 
 impl Import {
@@ -156,7 +163,8 @@ impl Import {
                 .map_or(advice, |why| why.trim_start_matches([':', ';', ' ']));
             let what = format!("`{name}` is left out: {why}");
             // To discover models is what Olla does too unless told not to.
-            let as_before = path.ends_with(".enabled") && scalar(&entry.tree) == Some("true");
+            let is_on = scalar(&entry.tree).is_some_and(|text| text::flag(text) == Ok(true));
+            let as_before = path.ends_with(".enabled") && is_on;
             if LOST.contains(&path) && !as_before {
                 return Some(self.lose(entry.at, what));
             }
@@ -175,6 +183,7 @@ impl Import {
         let form = self.known.forms.get(path)?.clone();
         let value = match (&form, &tree.value) {
             (_, Value::Null) => return None,
+            (Form::Any, _) => return Some(self.whole(path, key, tree)),
             (Form::Mapping, Value::Map(entries)) => Written::Map(self.mapping(path, entries)),
             (Form::Free(values), Value::Map(entries)) => {
                 Written::Map(self.free(path, values, entries))
@@ -189,24 +198,29 @@ impl Import {
             (Form::Mapping | Form::Free(_) | Form::Items(_) | Form::List(_), _) => {
                 return Some(self.unfit(path, tree));
             }
-            (_, Value::Scalar(written)) => return Some(self.single(path, key, written, tree.at)),
+            (Form::Duration(_), Value::Scalar(written)) => {
+                return Some(self.single(path, key, value::duration(written), tree.at));
+            }
+            (_, Value::Scalar(written)) => {
+                return Some(self.single(path, key, written.clone(), tree.at));
+            }
             _ => return Some(self.unfit(path, tree)),
         };
-        Some(Line::new(key, value))
+        Some(Line::new(key, value).from(tree.at))
     }
 
     fn unfit(&mut self, path: &str, tree: &Tree) -> Line {
-        let what = format!(
-            "`{}` is left out: it cannot be {}",
-            shown(path),
-            tree.value.noun()
-        );
+        let name = shown(path);
+        let what = format!("`{name}` is left out: it cannot be {}", tree.value.noun());
+        if NODES.starts_with(path) {
+            self.lost_nodes.push(format!("all in `{name}`"));
+        }
         self.lose(tree.at, what)
     }
 
-    fn single(&mut self, path: &str, key: &str, written: &str, place: Place) -> Line {
-        let line = Line::new(key, Written::Scalar(written.to_owned()));
-        let no_limit = text::duration(written).is_ok_and(|limit| limit.is_zero());
+    fn single(&mut self, path: &str, key: &str, written: String, place: Place) -> Line {
+        let no_limit = text::duration(&written).is_ok_and(|limit| limit.is_zero());
+        let line = Line::new(key, Written::Scalar(written)).from(place);
         match path {
             "server.write_timeout" if !no_limit => {
                 let what = "`server.write_timeout` is left out: it ends whole answers in Olla, streams too; here it is how long a client may stop reading, and `proxy.response_timeout` ends whole answers";
@@ -217,30 +231,6 @@ impl Import {
             }
             _ => line,
         }
-    }
-
-    /// Keys of the operator's choice, headers and aliases, whose values have one form.
-    fn free(&mut self, path: &str, values: &Form, entries: &[Entry]) -> Vec<Line> {
-        let mut lines: Vec<Line> = Vec::new();
-        let mut seen = BTreeSet::new();
-        for entry in entries {
-            let path = format!("{path}.{}", entry.key);
-            if !seen.insert(&entry.key) {
-                let what = format!("`{}` is written twice; only the first counts", shown(&path));
-                lines.push(self.lose(entry.at, what));
-                continue;
-            }
-            let value = match (values, &entry.tree.value) {
-                (Form::List(_), Value::List(items)) => scalars(items).map(Written::List),
-                (Form::Text, Value::Scalar(text)) => Some(Written::Scalar(text.clone())),
-                _ => None,
-            };
-            lines.push(match value {
-                Some(value) => Line::new(&entry.key, value),
-                None => self.unfit(&path, &entry.tree),
-            });
-        }
-        lines
     }
 
     /// Takes out what our own reader refuses, until it refuses nothing.
@@ -259,10 +249,8 @@ impl Import {
                     Place::At { line, .. } => text.trails.get(line - 1),
                     Place::Nowhere => None,
                 };
-                let what = format!("{}; it is left out", problem.message);
-                let new = trail.filter(|trail| seen.insert(trail));
-                if new.is_some_and(|trail| put(lines, trail, Line::gone(what.clone()))) {
-                    self.lose(Place::Nowhere, what);
+                if let Some(trail) = trail.filter(|trail| seen.insert(trail)) {
+                    self.leave_out(lines, trail, &problem.message);
                 }
             }
             if seen.is_empty() {
@@ -271,6 +259,20 @@ impl Import {
         }
         let message = "too much in the file is not legal here";
         Err(Problem::new(Place::Nowhere, message).hint("mend it by hand first"))
+    }
+
+    /// Takes out what a trail leads to. Of a node's URL that is the node, which nothing reaches without.
+    fn leave_out(&mut self, lines: &mut [Line], trail: &Trail, why: &str) {
+        if let Some(item) = item(lines, trail)
+            && let Some(url) = item.first().filter(|line| line.key == "url")
+        {
+            *item = vec![self.lose_node(item, url.from, why)];
+            return;
+        }
+        let what = format!("{why}; it is left out");
+        if let Some(place) = put(lines, trail, Line::gone(what.clone())) {
+            self.lose(place, what);
+        }
     }
 }
 
@@ -282,12 +284,18 @@ fn set(lines: &mut Vec<Line>, section: &str, key: &str, value: &str, why: &str) 
     });
 }
 
+fn at<'l>(lines: &'l [Line], path: &[&str]) -> Option<&'l Line> {
+    let (key, rest) = path.split_first()?;
+    let line = lines.iter().find(|line| line.key == *key)?;
+    match (&line.value, rest) {
+        (_, []) => Some(line),
+        (Written::Map(lines), rest) => at(lines, rest),
+        _ => None,
+    }
+}
+
 fn written<'l>(lines: &'l [Line], section: &str, key: &str) -> Option<&'l str> {
-    let section = lines.iter().find(|line| line.key == section)?;
-    let Written::Map(lines) = &section.value else {
-        return None;
-    };
-    lines.iter().find(|line| line.key == key)?.scalar()
+    at(lines, &[section, key])?.scalar()
 }
 
 /// Olla asks nobody for a key, wherever it listens.

@@ -160,7 +160,7 @@ impl Shape {
             }),
             Form::Flag(default) => json!({
                 "type": ["string", "boolean"],
-                "pattern": format!("^(true|false|{VARIABLE})$"),
+                "pattern": format!("^([tT]rue|TRUE|[fF]alse|FALSE|{VARIABLE})$"),
                 "default": default,
             }),
             Form::Word(default, words) => json!({

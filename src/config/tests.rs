@@ -305,6 +305,31 @@ discovery:
 }
 
 #[test]
+fn all_spellings_of_a_yaml_boolean_are_read_and_no_other() {
+    for (written, read) in [
+        ("true", Ok(true)),
+        ("True", Ok(true)),
+        ("TRUE", Ok(true)),
+        ("false", Ok(false)),
+        ("False", Ok(false)),
+        ("FALSE", Ok(false)),
+        ("yes", Err(())),
+        ("No", Err(())),
+        ("off", Err(())),
+        ("tRUE", Err(())),
+        ("0", Err(())),
+    ] {
+        let file = format!("server: {{ h2c: {written} }}");
+        let config = World::default().load(&file);
+        if let Err(error) = &config {
+            assert!(error.contains("hint: write `true` or `false`"), "{error}");
+        }
+        let config = config.map(|config| config.server.h2c);
+        assert_eq!(config.map_err(|_| ()), read, "{written}");
+    }
+}
+
+#[test]
 fn a_reserved_port_is_not_shared() {
     let error = World::with_env(&[("ARRIERO_ADMIN_PORT", "40114")])
         .load_nothing()

@@ -137,6 +137,18 @@ pub(super) fn spell_size(bytes: usize) -> String {
     }
 }
 
+/// A boolean of YAML 1.2. `yes` and `off` are none: what they mean depends on who reads them.
+pub(super) fn flag(text: &str) -> Result<bool, Wrong> {
+    match text {
+        "true" | "True" | "TRUE" => Ok(true),
+        "false" | "False" | "FALSE" => Ok(false),
+        _ => Err(Wrong::new(
+            format!("`{text}` is neither `true` nor `false`"),
+            "write `true` or `false`",
+        )),
+    }
+}
+
 /// A whole number inside a range.
 pub(super) fn number(text: &str, range: &std::ops::RangeInclusive<u32>) -> Result<u32, Wrong> {
     let hint = || {

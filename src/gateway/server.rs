@@ -70,25 +70,62 @@ pub fn build(config: Config) -> Result<Parts, Fault> {
     })
 }
 
+/// Where both listeners will be. Pingora opens them by address, never tells a port that the kernel chose, and would make one
+/// listener of `127.0.0.1:0` twice. So free ports are chosen before it hears of them.
+#[derive(Debug, Clone, Copy)]
+pub struct Doors {
+    /// The clients' listener.
+    pub main: SocketAddr,
+    /// The admin listener.
+    pub admin: SocketAddr,
+}
+
+impl Doors {
+    /// Chooses a port where the configuration says 0, and closes it again: between this and Pingora others may take it, which is
+    /// as unlikely as with a port that was written.
+    ///
+    /// # Errors
+    /// `Internal` when an address cannot be bound: Pingora panics then; people get a sentence.
+    pub fn choose(config: &Config) -> Result<Doors, Fault> {
+        let (server, admin) = (&config.server, &config.admin);
+        // Both are open at the same time, so that no port is chosen twice.
+        let main = bind(SocketAddr::new(server.host, server.port), "server")?;
+        let admin = bind(SocketAddr::new(admin.host, admin.port), "admin")?;
+        Ok(Doors {
+            main: main.1,
+            admin: admin.1,
+        })
+    }
+}
+
+fn bind(addr: SocketAddr, section: &str) -> Result<(TcpListener, SocketAddr), Fault> {
+    let bound = TcpListener::bind(addr).and_then(|socket| {
+        let addr = socket.local_addr()?;
+        Ok((socket, addr))
+    });
+    bound.map_err(|error| {
+        let message = format!(
+            "{addr} can't be listened on: {error}; stop what uses it or set {section}.host and {section}.port"
+        );
+        Fault::new(Kind::Internal, message)
+    })
+}
+
 /// Runs a gateway until a signal ends it; with an origin, its configuration is read again when there is reason to. Blocks.
 ///
 /// # Errors
-/// `Internal` when a listener's address cannot be bound.
-pub fn run(config: Config, origin: Option<Origin>) -> Result<(), Fault> {
-    let main_addr = SocketAddr::new(config.server.host, config.server.port);
-    let admin_addr = SocketAddr::new(config.admin.host, config.admin.port);
-    must_be_free(main_addr, "server")?;
-    must_be_free(admin_addr, "admin")?;
+/// `Internal` when the configuration cannot be carried out.
+pub fn run(config: Config, doors: Doors, origin: Option<Origin>) -> Result<(), Fault> {
     let (threads, longest) = (config.server.threads, config.server.shutdown_timeout);
     let mut server = Server::new_with_opt_and_conf(None, server_conf(&config));
     server.bootstrap();
     let parts = build(config)?;
 
     let mut main = Service::new("gateway".into(), parts.main);
-    main.add_listener(listener(main_addr));
+    main.add_listener(listener(doors.main));
     main.threads = Some(threads);
     let mut admin = Service::new("admin".into(), parts.admin);
-    admin.add_listener(listener(admin_addr));
+    admin.add_listener(listener(doors.admin));
     admin.threads = Some(1); // of its own, so that probes and scrapes answer under any load
     server.add_service(main);
     server.add_service(admin);
@@ -102,8 +139,10 @@ pub fn run(config: Config, origin: Option<Origin>) -> Result<(), Fault> {
 
     let lifecycle = parts.gateway.lifecycle().clone();
     log::info!(
-        "arriero {} listens on {main_addr}, admin on {admin_addr}",
-        env!("CARGO_PKG_VERSION")
+        "arriero {} listens on {}, admin on {}",
+        env!("CARGO_PKG_VERSION"),
+        doors.main,
+        doors.admin
     );
     server.run(RunArgs {
         shutdown_signal: Box::new(Signals {
@@ -129,17 +168,4 @@ fn server_conf(config: &Config) -> ServerConf {
 /// read in small records; plain HTTP is read straight into the buffers of the head and the body.
 fn listener(addr: SocketAddr) -> ListenerConfig {
     ListenerConfig::tcp(addr.to_string()).l4_buffer(L4BufferSettings::default().read(0))
-}
-
-/// Pingora panics when an address is taken; people get a sentence.
-fn must_be_free(addr: SocketAddr, section: &str) -> Result<(), Fault> {
-    match TcpListener::bind(addr) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(Fault::new(
-            Kind::Internal,
-            format!(
-                "{addr} can't be listened on: {error}; stop what uses it or set {section}.host and {section}.port"
-            ),
-        )),
-    }
 }

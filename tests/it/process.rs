@@ -1,14 +1,14 @@
 //! The binary itself: how it starts, what it says, how it ends.
 
-use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::TcpListener;
+use std::io::{BufRead as _, BufReader, Read};
+use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use arriero::demo;
 
-use crate::support::client::{Raw, post, request};
-use crate::support::process::{Process, arriero, free_port, ready};
+use crate::support::client::{Raw, Reply, post, request};
+use crate::support::process::{Process, arriero, ready};
 use crate::support::{PATIENCE, within};
 
 const CHAT: &str = r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}]}"#;
@@ -194,6 +194,14 @@ fn ollas_configuration_becomes_one_that_serves_and_the_schema_is_json() {
     std::fs::write(path("arriero.yaml"), yaml).expect("a file");
     let (code, out, err) = run(&["check", &path("arriero.yaml")]);
     assert!(code == Some(0) && out.contains("4711"), "{out}{err}");
+    let olla =
+        "endpoints: [{ url: 'http://h:1/v1', type: openai }, { url: 'ftp://h', name: old }]\n";
+    std::fs::write(path("olla.yaml"), olla).expect("a file");
+    let (code, yaml, told) = run(&["import-olla", &path("olla.yaml")]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(yaml.contains("url: http://h:1\n"), "{yaml}");
+    let missing = "olla.yaml: nodes are missing in the result: node `old`\n";
+    assert!(told.ends_with(missing), "{told}");
     let (code, _, err) = run(&["import-olla", &path("none.yaml")]);
     assert!(code == Some(1) && err.contains("none.yaml: "), "{err}");
     std::fs::remove_dir_all(&dir).expect("removed");
@@ -260,42 +268,90 @@ fn an_address_in_use_is_a_sentence_not_a_panic() {
     );
 }
 
+/// The lines of a running process until one satisfies; the rest stays to be read, or the process could not go on writing.
+async fn lines_until(
+    output: impl Read + Send + 'static,
+    is_last: impl Fn(&str) -> bool + Send + 'static,
+) -> (Vec<String>, impl Read) {
+    let mut output = BufReader::new(output);
+    let read = tokio::task::spawn_blocking(move || {
+        let mut lines: Vec<String> = Vec::new();
+        while lines.last().is_none_or(|line| !is_last(line)) {
+            let mut line = String::new();
+            assert_ne!(output.read_line(&mut line).expect("a line"), 0, "{lines:?}");
+            lines.push(line.trim().to_owned());
+        }
+        (lines, output)
+    });
+    within("the line", read).await.expect("lines")
+}
+
+/// What follows a text up to the next character that no address has.
+fn address_after(text: &str, before: &str) -> SocketAddr {
+    let (_, rest) = text.split_once(before).expect(before);
+    let is_other = |c: char| !c.is_ascii_digit() && !".:".contains(c);
+    let address = rest.split(is_other).next().expect("an address");
+    address.trim_end_matches('.').parse().expect(address)
+}
+
+async fn get(addr: SocketAddr, path: &str) -> Reply {
+    let mut raw = Raw::open(addr).await;
+    raw.send(request("GET", path, "")).await;
+    raw.reply().await
+}
+
+#[tokio::test]
+async fn free_ports_are_two_and_the_log_tells_them() {
+    let node = node().await;
+    let mut child = arriero()
+        .env("OLLAMA_BASE_URLS", node.url())
+        .env("ARRIERO_SERVER_PORT", "0")
+        .env("ARRIERO_ADMIN_PORT", "0")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("arriero starts");
+    let log = child.stderr.take().expect("stderr");
+    let (lines, _log) = lines_until(log, |line| line.contains("listens on")).await;
+    let line = lines.last().expect("a line");
+    let addr = address_after(line, "listens on ");
+    let admin = address_after(line, "admin on ");
+    assert!(
+        addr.port() != 0 && admin.port() != 0 && addr != admin,
+        "{line}"
+    );
+    let gateway = Process { child, addr, admin };
+    gateway.is_ready("llama3").await;
+    for (addr, path, status) in [
+        (addr, "/api/tags", 200),
+        (admin, "/internal/status", 200),
+        (admin, "/api/tags", 404),
+    ] {
+        get(addr, path).await.is(status);
+    }
+}
+
 #[tokio::test]
 async fn the_demos_three_curl_lines_work() {
-    let (addr, admin) = (free_port(), free_port());
     let mut child = arriero()
-        .args([
-            "demo",
-            "--port",
-            &addr.port().to_string(),
-            "--admin-port",
-            &admin.port().to_string(),
-        ])
+        .args(["demo", "--port", "0", "--admin-port", "0"])
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
         .spawn()
         .expect("arriero starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("stdout")).lines();
-    let printed = tokio::task::spawn_blocking(move || {
-        let mut curls = Vec::new();
-        while let Some(Ok(line)) = lines.next() {
-            curls.extend(line.trim().starts_with("curl ").then_some(line));
-            if curls.len() == 3 {
-                break;
-            }
-        }
-        curls
-    });
-    let curls = within("three curl lines", printed).await.expect("lines");
+    let said = child.stdout.take().expect("stdout");
+    let (lines, _said) = lines_until(said, |line| line.contains("/metrics")).await;
+    let addr = address_after(&lines[0], "at http://");
+    let admin = address_after(lines.last().expect("a line"), "curl http://");
     let process = Process { child, addr, admin };
-    within("readiness", async {
-        while ready(process.admin, "?model=qwen3").await != Some(200)
-            || ready(process.admin, "?model=llama3.2").await != Some(200)
-        {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    })
-    .await;
+    for model in ["qwen3", "llama3.2"] {
+        process.is_ready(model).await;
+    }
+    let curls: Vec<&String> = lines
+        .iter()
+        .filter(|line| line.starts_with("curl "))
+        .collect();
+    assert_eq!(curls.len(), 3, "{lines:?}");
     for line in curls {
         let path = line
             .split(&process.addr.to_string())
@@ -307,12 +363,7 @@ async fn the_demos_three_curl_lines_work() {
             .to_owned();
         let reply = match line.split_once("-d '") {
             Some((_, body)) => post(process.addr, &path, body.trim_end_matches('\'')).await,
-            None => {
-                let mut raw = Raw::open(process.addr).await;
-                raw.send(format!("GET {path} HTTP/1.1\r\nhost: g\r\n\r\n"))
-                    .await;
-                raw.reply().await
-            }
+            None => get(process.addr, &path).await,
         };
         let reply = reply.is(200);
         assert!(

@@ -2,12 +2,16 @@
 
 use std::fmt::Write as _;
 
+use super::super::problem::Place;
+
 /// One key, or only what is said about one that is gone.
 pub(super) struct Line {
     pub(super) key: String,
     pub(super) value: Written,
     /// One comment each, above the key.
     pub(super) comments: Vec<String>,
+    /// Where it stands in Olla's file.
+    pub(super) from: Place,
 }
 
 /// A key's value.
@@ -29,6 +33,7 @@ impl Line {
             key: key.to_owned(),
             value,
             comments: Vec::new(),
+            from: Place::Nowhere,
         }
     }
 
@@ -37,6 +42,10 @@ impl Line {
             comments: vec![comment],
             ..Line::new("", Written::Gone)
         }
+    }
+
+    pub(super) fn from(self, from: Place) -> Line {
+        Line { from, ..self }
     }
 
     pub(super) fn because(mut self, comment: impl Into<String>) -> Line {
@@ -51,7 +60,7 @@ impl Line {
         }
     }
 
-    fn is_gone(&self) -> bool {
+    pub(super) fn is_gone(&self) -> bool {
         match &self.value {
             Written::Gone => true,
             Written::Scalar(_) | Written::List(_) => false,
@@ -186,29 +195,36 @@ pub(super) fn below(lines: &mut Vec<Line>, key: &str, change: impl FnOnce(&mut V
     }
 }
 
-/// Puts a line in place of the one that a trail leads to; of an item's first line, in place of the whole item.
-pub(super) fn put(lines: &mut [Line], trail: &[usize], line: Line) -> bool {
-    let Some((at, rest)) = trail.split_first() else {
-        return false;
-    };
-    let Some(old) = lines.get_mut(*at) else {
-        return false;
-    };
+/// Puts a line in place of the one that a trail leads to, and tells where that one stood in Olla's file; of an item's first line,
+/// in place of the whole item.
+pub(super) fn put(lines: &mut [Line], trail: &[usize], line: Line) -> Option<Place> {
+    if let Some(item) = item(lines, trail) {
+        let from = item.first()?.from;
+        *item = vec![line];
+        return Some(from);
+    }
+    let (at, rest) = trail.split_first()?;
+    let old = lines.get_mut(*at)?;
     match (&mut old.value, rest) {
         (_, []) => {
+            let from = old.from;
             *old = line;
-            true
+            Some(from)
         }
         (Written::Map(lines), rest) => put(lines, rest, line),
-        (Written::Items(items), [item, rest @ ..]) => match (items.get_mut(*item), rest) {
-            (Some(item), [0]) => {
-                *item = vec![line];
-                true
-            }
-            (Some(item), rest) => put(item, rest, line),
-            (None, _) => false,
-        },
-        _ => false,
+        (Written::Items(items), [item, rest @ ..]) => put(items.get_mut(*item)?, rest, line),
+        _ => None,
+    }
+}
+
+/// The item whose first line a trail leads to.
+pub(super) fn item<'l>(lines: &'l mut [Line], trail: &[usize]) -> Option<&'l mut Vec<Line>> {
+    let (at, rest) = trail.split_first()?;
+    match (&mut lines.get_mut(*at)?.value, rest) {
+        (Written::Items(items), [item, 0]) => items.get_mut(*item),
+        (Written::Items(items), [at, rest @ ..]) => item(items.get_mut(*at)?, rest),
+        (Written::Map(lines), rest) => item(lines, rest),
+        _ => None,
     }
 }
 

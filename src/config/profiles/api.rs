@@ -3,7 +3,7 @@
 use super::super::node::path;
 use super::super::problem::Problem;
 use super::super::section::{Section, Set};
-use super::super::text::{Wrong, number};
+use super::super::text::{self, Wrong, number};
 use crate::profile::{Api, Listing, MessagesApi, Profile, VersionPlace};
 
 /// Olla's words for its parsers; most read the same listing.
@@ -61,14 +61,7 @@ fn only_model(text: &str) -> Result<(), Wrong> {
 }
 
 pub(super) fn flag(s: &mut Section, key: &'static str) -> Option<bool> {
-    s.parse(key, None, |text| match text {
-        "true" => Ok(Some(true)),
-        "false" => Ok(Some(false)),
-        _ => Err(Wrong::new(
-            format!("`{text}` is neither `true` nor `false`"),
-            "write `true` or `false`",
-        )),
-    })
+    s.parse(key, None, |text| text::flag(text).map(Some))
 }
 
 pub(super) fn paths(s: &Section, sets: &[Set]) -> Vec<String> {

@@ -91,14 +91,7 @@ impl Section<'_, '_> {
 
     pub(in crate::config) fn flag(&mut self, key: &'static str, default: bool) -> bool {
         self.learn(key, Form::Flag(default));
-        self.parse(key, default, |text| match text {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            _ => Err(Wrong::new(
-                format!("`{text}` is neither `true` nor `false`"),
-                "write `true` or `false`",
-            )),
-        })
+        self.parse(key, default, text::flag)
     }
 
     /// One word of a table.

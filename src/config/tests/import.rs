@@ -106,45 +106,11 @@ fn an_imported_file_means_what_it_meant_in_olla() {
     assert!(filter.admits("llama3") && !filter.admits("llama-embed"));
 }
 
-/// The snippets of Olla's page about Ollama that concern its configuration file.
+/// The snippets of Olla's page about Ollama that concern its configuration file, and the nodes they mean.
 const PAGE: &[(&str, &[&str])] = &[
+    ("basic", &["local-ollama http://localhost:11434 100 2s 1s"]),
     (
-        "discovery:
-  static:
-    endpoints:
-      - url: \"http://localhost:11434\"
-        name: \"local-ollama\"
-        type: \"ollama\"
-        priority: 100
-        model_url: \"/api/tags\"        # optional, profile default: /api/tags
-        health_check_url: \"/\"          # optional, profile default: /
-        check_interval: 2s             # optional, default: 5s
-        check_timeout: 1s              # optional, default: 2s
-",
-        &["local-ollama http://localhost:11434 100 2s 1s"],
-    ),
-    (
-        "discovery:
-  static:
-    endpoints:
-      # Primary GPU server
-      - url: \"http://gpu-server:11434\"
-        name: \"ollama-gpu\"
-        type: \"ollama\"
-        priority: 100
-        
-      # Secondary server
-      - url: \"http://backup-server:11434\"
-        name: \"ollama-backup\"
-        type: \"ollama\"
-        priority: 75
-        
-      # Development machine
-      - url: \"http://dev-machine:11434\"
-        name: \"ollama-dev\"
-        type: \"ollama\"
-        priority: 50
-",
+        "multiple",
         &[
             "ollama-gpu http://gpu-server:11434 100 5s 2s",
             "ollama-backup http://backup-server:11434 75 5s 2s",
@@ -152,56 +118,32 @@ const PAGE: &[(&str, &[&str])] = &[
         ],
     ),
     (
-        "discovery:
-  static:
-    endpoints:
-      - url: \"https://ollama.example.com\"
-        name: \"ollama-cloud\"
-        type: \"ollama\"
-        priority: 80
-        check_interval: 10s
-        check_timeout: 5s
-",
+        "remote",
         &["ollama-cloud https://ollama.example.com:443 80 10s 5s"],
     ),
+    ("unification", &[NO_NODE]),
     (
-        "model_registry:
-  enable_unifier: true
-  unification:
-    enabled: true
-",
-        &["127.0.0.1:11434 http://127.0.0.1:11434 100 5s 2s"],
-    ),
-    (
-        "proxy:
-  response_timeout: 600s  # 10 minutes for large models (default)
-  connection_timeout: 30s  # Default connection timeout
-  
-discovery:
-  static:
-    endpoints:
-      - url: \"http://localhost:11434\"
-        check_timeout: 5s  # Allow time for health checks
-",
+        "timeouts",
         &["localhost:11434 http://localhost:11434 100 5s 5s"],
     ),
     (
-        "endpoints:
-  - url: \"http://gpu-server:11434\"
-    name: \"ollama-gpu\"
-    priority: 100  # Prefer GPU
-",
+        "gpu-servers",
         &["ollama-gpu http://gpu-server:11434 100 5s 2s"],
     ),
     (
-        "endpoints:
-  - url: \"http://cpu-server:11434\"
-    name: \"ollama-cpu\"
-    priority: 50  # Lower priority
-",
+        "cpu-servers",
         &["ollama-cpu http://cpu-server:11434 50 5s 2s"],
     ),
+    ("out-of-memory", &[NO_NODE]),
+    ("adjust-timeout", &[NO_NODE]),
 ];
+
+/// The node that there is where none is listed.
+const NO_NODE: &str = "127.0.0.1:11434 http://127.0.0.1:11434 100 5s 2s";
+
+fn snippet(name: &str) -> String {
+    fs::read_to_string(root().join(format!("tests/golden/olla-page/{name}.yaml"))).unwrap()
+}
 
 #[test]
 fn the_snippets_of_ollas_page_load_as_they_are_and_imported() {
@@ -216,18 +158,147 @@ fn the_snippets_of_ollas_page_load_as_they_are_and_imported() {
         });
         shown.collect()
     };
-    for (text, expected) in PAGE {
-        let plain = World::default().load(text).unwrap();
-        let (imported, config) = imported(text);
-        assert_eq!(nodes(&plain), *expected, "{text}");
-        assert_eq!(format!("{plain:?}"), format!("{config:?}"), "{text}");
-        assert!(imported.notes.is_empty(), "{:?}", imported.notes);
+    for (name, expected) in PAGE {
+        let text = snippet(name);
+        let plain = World::default().load(&text).unwrap();
+        let (imported, config) = imported(&text);
+        assert_eq!(nodes(&plain), *expected, "{name}");
+        assert_eq!(format!("{plain:?}"), format!("{config:?}"), "{name}");
+        assert!(imported.notes.is_empty(), "{name}: {:?}", imported.notes);
     }
-    let slow = World::default().load(PAGE[4].0).unwrap().proxy;
+    let slow = World::default().load(&snippet("timeouts")).unwrap().proxy;
     assert_eq!(
         (slow.response_timeout, slow.connection_timeout),
         (Some(Duration::from_secs(600)), Duration::from_secs(30))
     );
+}
+
+#[test]
+fn resources_and_characteristics_are_carried_over_and_judged_by_their_own_reader() {
+    let text = "
+resources:
+  model_sizes:
+    - { patterns: [70b, \"7 b\"], min_memory_gb: 40.5, max_concurrent: 1 }
+    - { min_memory_gb: 8 }
+  quantization: { multipliers: { Q4_K_M: 0.5, f16: 1.0 } }
+  defaults: { requires_gpu: False, colour: red }
+  concurrency_limits: [{ min_memory_gb: 0, max_concurrent: 2 }]
+  timeout_scaling:
+characteristics: { timeout: 2m0.5s, auth: { types: [bearer] }, streaming_support: [a, { b: c }] }
+";
+    let (imported, config) = imported(text);
+    let plain = "
+resources:
+  model_sizes: [{ patterns: [70b, \"7 b\"], min_memory_gb: 40.5, max_concurrent: 1 }]
+  quantization: { multipliers: { Q4_K_M: 0.5, f16: 1.0 } }
+  defaults: { requires_gpu: false }
+  concurrency_limits: [{ min_memory_gb: 0, max_concurrent: 2 }]
+characteristics: { timeout: 120500ms, auth: { types: [bearer] } }
+";
+    let plain = World::default().load(plain).unwrap();
+    assert_eq!(format!("{plain:?}"), format!("{config:?}"));
+    assert_eq!(
+        imported.notes,
+        [
+            "line 9: `resources.timeout_scaling` is left out: it has no value",
+            "line 10: `characteristics.streaming_support` is left out: no list has such items",
+            "line 5: an item of `model_sizes` has no `patterns`; it is left out",
+            "line 7: unknown key `colour` in `resources.defaults`; it is left out",
+        ]
+    );
+    assert!(imported.lost_nodes.is_empty());
+}
+
+/// `endpoints`, the nodes of the result, and those that are missing in it.
+const LISTS: &[(&str, &str, &str)] = &[
+    (
+        "[{ url: 'http://h:1/v1', type: openai }]",
+        "h:1 http://h:1 /v1/models",
+        "",
+    ),
+    (
+        "[{ url: 'http://h:1/team/v1/', type: vllm, model_url: /list, health_check_url: /v1/up }]",
+        "h:1 http://h:1/team /v1/list",
+        "",
+    ),
+    ("[{ url: 'http://v1' }]", "v1:80 http://v1:80 /api/tags", ""),
+    ("[{ url: 'ftp://h' }]", DEFAULT, "the node of line 1"),
+    ("[{ name: x }]", DEFAULT, "node `x`"),
+    ("[{ url: 'http://a:b@h', name: x }]", DEFAULT, "node `x`"),
+    (
+        "[{ url: 'http://h:1', priority: 5 }, http://bare]",
+        "h:1 http://h:1 /api/tags",
+        "the node of line 1",
+    ),
+    (
+        "[{ url: 'http://h:1' }, { url: 'http://g:1', type: x, name: 'two words' }]",
+        "h:1 http://h:1 /api/tags, g:1 http://g:1 /v1/models",
+        "",
+    ),
+    (
+        "{ url: 'http://h:1' }",
+        DEFAULT,
+        "all in `discovery.static.endpoints`",
+    ),
+];
+
+/// What serves where no node is left.
+const DEFAULT: &str = "127.0.0.1:11434 http://127.0.0.1:11434 /api/tags";
+
+#[test]
+fn no_node_vanishes_unsaid() {
+    for (list, nodes, lost) in LISTS {
+        let (imported, config) = imported(&format!("endpoints: {list}"));
+        let shown = |node: &NodeConfig| format!("{} {} {}", node.name, node.url, node.model_path);
+        let shown: Vec<String> = config.nodes.iter().map(shown).collect();
+        assert_eq!(shown.join(", "), *nodes, "{list}\n{}", imported.yaml);
+        assert_eq!(imported.lost_nodes.join(", "), *lost, "{list}");
+        let notes = imported.notes.join("\n");
+        assert!(
+            notes.contains(lost.trim_start_matches("all in ")),
+            "{notes}"
+        );
+        assert_eq!(notes.contains("no node is left"), *nodes == DEFAULT);
+    }
+    for (more, called) in [("", "h:1"), (", name: x", "x")] {
+        let (imported, _) = imported(&format!("endpoints: [{{ url: 'http://h:1/v1'{more} }}]"));
+        let comment = format!("# olla: of node `{called}`'s URL `/v1` is left out");
+        assert!(imported.yaml.contains(&comment), "{}", imported.yaml);
+    }
+}
+
+#[test]
+fn flags_and_durations_mean_what_they_meant() {
+    for (written, meant) in [("False", false), ("FALSE", false), ("True", true)] {
+        let (imported, config) =
+            imported(&format!("model_registry: {{ enable_unifier: {written} }}"));
+        assert_eq!(config.registry.unify, meant, "{}", imported.yaml);
+        assert!(imported.notes.is_empty(), "{:?}", imported.notes);
+    }
+    for (written, prefix) in [
+        ("False", ""),
+        ("TRUE", "/team"),
+        ("no", ""),
+        ("[true]", ""),
+        ("", ""),
+    ] {
+        let node = format!("endpoints:\n  - url: http://h:1/team\n    preserve_path: {written}\n");
+        let (imported, config) = imported(&node);
+        assert_eq!(config.nodes[0].call_prefix(), prefix, "{}", imported.yaml);
+        let clear = ["False", "TRUE", ""].contains(&written);
+        assert_eq!(imported.notes.is_empty(), clear, "{:?}", imported.notes);
+    }
+    let text = "endpoints: [{ url: '${URL}' }]";
+    let imported_text = import_olla("olla.yaml", text).unwrap().yaml;
+    assert!(
+        imported_text.contains("preserve_path: false"),
+        "{imported_text}"
+    );
+    for (written, millis) in [("1.5s", 1500), ("1h30m", 5_400_000), ("2m0.5s", 120_500)] {
+        let (imported, config) = imported(&format!("proxy: {{ read_timeout: {written} }}"));
+        assert_eq!(config.proxy.read_timeout.as_millis(), millis, "{written}");
+        assert!(imported.notes.is_empty(), "{:?}", imported.notes);
+    }
 }
 
 #[test]

@@ -61,13 +61,19 @@ impl Process {
             .spawn()
             .expect("arriero starts");
         let process = Process { child, addr, admin };
+        process.is_ready("llama3").await;
+        process
+    }
+
+    /// Waits until a model can be asked.
+    pub(crate) async fn is_ready(&self, model: &str) {
+        let query = format!("?model={model}");
         within("readiness", async {
-            while ready(process.admin, "?model=llama3").await != Some(200) {
+            while ready(self.admin, &query).await != Some(200) {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         })
         .await;
-        process
     }
 
     pub(crate) fn signal(&self, name: &str) {
