@@ -131,11 +131,12 @@ pub fn path_of(operation: Operation) -> &'static str {
 pub fn recognize(method: &Method, path: &str, profiles: &Profiles) -> Result<Call, Fault> {
     let mut place = place(path, profiles);
     let rest = place.rest.take().map(listings::with_slashes);
-    let (row, tail) = rest
-        .as_deref()
-        .filter(|rest| is_plain(rest))
-        .and_then(|rest| find(&place, rest).or_else(|| find_as_kept(&place, rest, profiles)))
-        .ok_or_else(|| unknown(path))?;
+    let found = rest.as_deref().filter(|rest| is_plain(rest));
+    let found = found.and_then(|rest| match find(&place, rest) {
+        Some((row, tail)) => Some((row, tail, "")),
+        None => find_as_kept(&place, rest, profiles),
+    });
+    let (row, tail, extra) = found.ok_or_else(|| unknown(path))?;
     if !row
         .methods
         .split(", ")
@@ -147,7 +148,14 @@ pub fn recognize(method: &Method, path: &str, profiles: &Profiles) -> Result<Cal
         ));
     }
     match row.what {
-        What::Serve(operation, serve) => call(&place, row, operation, serve, tail),
+        What::Serve(operation, serve) => {
+            let mut call = call(&place, row, operation, serve, tail)?;
+            if !extra.is_empty() {
+                // Where a type keeps a call at several places the client has chosen one: another engine, for example.
+                call.node_path = Cow::Owned(format!("{extra}{}", call.node_path));
+            }
+            Ok(call)
+        }
         What::Identity => Err(Fault::refused(
             403,
             "forbidden",
@@ -220,12 +228,13 @@ fn find<'a>(place: &Place<'_>, rest: &'a str) -> Option<(&'static Row, &'a str)>
     rows.find_map(|row| Some((row, tail_of(row, rest)?)))
 }
 
-/// On a type's mount a call may also be written as the type itself keeps it, as in `/dmr/engines/v1/chat/completions`.
+/// On a type's mount a call may also be written as the type itself keeps it, as in `/dmr/engines/v1/chat/completions`. The last part of
+/// what is found is what stands there in front of the call's own path.
 fn find_as_kept<'a>(
     place: &Place<'_>,
     rest: &'a str,
     profiles: &Profiles,
-) -> Option<(&'static Row, &'a str)> {
+) -> Option<(&'static Row, &'a str, &'a str)> {
     let Mount::Profile(name) = &place.mount else {
         return None;
     };
@@ -235,7 +244,10 @@ fn find_as_kept<'a>(
             return None;
         };
         let mut extras = profile.extras_of(operation);
-        extras.find_map(|extra| Some((row, tail_of(row, rest.strip_prefix(extra)?)?)))
+        extras.find_map(|extra| {
+            let tail = tail_of(row, rest.strip_prefix(extra)?)?;
+            Some((row, tail, &rest[..extra.len()]))
+        })
     })
 }
 

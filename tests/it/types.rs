@@ -33,6 +33,19 @@ async fn a_call_goes_where_its_type_keeps_it() {
 }
 
 #[tokio::test]
+async fn of_several_places_of_a_call_the_client_chooses() {
+    let own = "type: docker-model-runner\nhealth_check_url: /v1/models\nmodel_url: /v1/models";
+    let herd = herd_of(vec![(llama().kind(Kind::OpenAi), own)], "").await;
+    for path in ["/v1", "/engines/v1", "/engines/vllm/v1"] {
+        herd.post(&format!("/dmr{path}/chat/completions"), WHOLE)
+            .await;
+    }
+    let [default, same, vllm] = ["/engines/v1", "/engines/v1", "/engines/vllm/v1"];
+    let expected = [default, same, vllm].map(|path| format!("{path}/chat/completions"));
+    assert_eq!(paths_asked(&herd).await, expected);
+}
+
+#[tokio::test]
 async fn an_old_node_is_not_asked_for_messages() {
     let herd = herd(vec![llama().version("0.13.5"), llama()], "").await;
     let body = r#"{"model":"llama3","max_tokens":2,"messages":[{"role":"user","content":"hi"}]}"#;

@@ -20,7 +20,7 @@ impl Client<'_> {
     pub(in crate::gateway) fn encoding(&self, call: &Call) -> Result<Encoding, Fault> {
         let value = self.headers().get(http::header::CONTENT_ENCODING);
         let value = value.map(|value| value.to_str().unwrap_or("?"));
-        dialect::encoding(value, call.node_path.starts_with("/v1/"))
+        dialect::encoding(value, call.node_path.contains("/v1/"))
     }
 
     pub(in crate::gateway) fn content_length(&self) -> Option<usize> {
