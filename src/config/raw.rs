@@ -26,6 +26,8 @@ const ALIAS_NODES_MAX: usize = 20_000;
 pub(super) struct Tree {
     pub(super) value: Value,
     pub(super) at: Place,
+    /// Where its text is: for an alias that is at its anchor.
+    pub(super) written: Place,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ pub(super) fn parse(text: &str) -> Result<Tree, Problem> {
         return Ok(Tree {
             value: Value::Null,
             at: Place::Nowhere,
+            written: Place::Nowhere,
         });
     }
     let options = serde_saphyr::options! {
@@ -175,7 +178,7 @@ enum Shape {
 
 impl Written {
     fn into_tree(self, text: &str) -> Tree {
-        let at = place(self.0.referenced);
+        let (at, written) = (place(self.0.referenced), place(self.0.defined));
         let value = match self.0.value {
             Shape::Null => Value::Null,
             Shape::Text(scalar) => Value::Scalar(scalar),
@@ -196,7 +199,7 @@ impl Written {
                     .collect(),
             ),
         };
-        Tree { value, at }
+        Tree { value, at, written }
     }
 }
 
