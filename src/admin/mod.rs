@@ -101,7 +101,7 @@ const NO_PAGE: &str = "no such admin page; there are /internal/health, ready, st
 /// The page at a path.
 pub fn page(method: &str, path: &str, query: Option<&str>, state: &State<'_>) -> Page {
     if !matches!(method, "GET" | "HEAD") {
-        return Page::refused(405, "admin pages are read with GET");
+        return Page::wrong_method("GET, HEAD", "admin pages are read with GET");
     }
     let query = Query(query);
     match path {

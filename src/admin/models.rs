@@ -79,6 +79,11 @@ pub(super) fn page(state: &State<'_>, query: Query<'_>) -> Value {
     page
 }
 
+/// How many models there are, those of an alias's name left out.
+pub(super) fn count(view: &Snapshot) -> usize {
+    models(view).len()
+}
+
 /// All models by each of their own names, in the order of the alphabet.
 fn models(view: &Snapshot) -> Vec<Model<'_>> {
     let mut models = Vec::new();

@@ -35,6 +35,8 @@ pub struct Page {
     pub body: Vec<u8>,
     /// A weak entity tag, quotes included, of pages that a reader may keep to ask whether they changed.
     pub etag: Option<String>,
+    /// The methods that the path has, of a refusal of others.
+    allow: Option<&'static str>,
 }
 
 impl Page {
@@ -47,6 +49,14 @@ impl Page {
     pub fn refused(status: u16, message: &str) -> Page {
         let body = serde_json::json!({ "error": message }).to_string();
         Page::of(status, JSON, body.into_bytes())
+    }
+
+    /// The refusal of a method; `allow` lists those that would do.
+    pub fn wrong_method(allow: &'static str, message: &str) -> Page {
+        Page {
+            allow: Some(allow),
+            ..Page::refused(405, message)
+        }
     }
 
     /// A page of figures.
@@ -70,6 +80,7 @@ impl Page {
             content_type,
             body,
             etag: None,
+            allow: None,
         }
     }
 
@@ -105,6 +116,7 @@ impl Page {
         };
         headers.push(("cache-control", keep.to_owned()));
         headers.extend(self.etag.clone().map(|etag| ("etag", etag)));
+        headers.extend(self.allow.map(|allow| ("allow", allow.to_owned())));
         if self.status == 401 {
             headers.push(("www-authenticate", "Bearer".to_owned()));
         }

@@ -6,6 +6,7 @@ use crate::telemetry::stats::{Counts, ModelFigures, NodeFigures, OTHER, Report};
 
 use super::State;
 use super::human::{self, Now};
+use super::models;
 use super::query::Query;
 
 /// `/internal/stats/models`; with `include_endpoints` by node too, with `include_summary` summed up.
@@ -109,7 +110,7 @@ fn summary(state: &State<'_>, report: &Report) -> Value {
         "total_traffic_bytes": traffic,
         "most_popular_model": name(known.first()),
         "least_popular_model": name(known.last()),
-        "total_models": state.view.model_names().count(),
+        "total_models": models::count(state.view),
         "active_models": known.len(),
         "total_requests": total.requests(),
     })

@@ -247,7 +247,7 @@ fn proxy(mut s: Section) -> Proxy {
 }
 
 fn retry(mut s: Section) -> Retry {
-    let status = Form::Number(502, 400..=599, None);
+    let status = Form::Number(Some(502), 400..=599, None);
     s.learn("on_status", Form::List(Box::new(status)));
     let on_status = match s.scalars("on_status") {
         None => vec![502, 503, 504, 429],

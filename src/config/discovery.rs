@@ -156,7 +156,10 @@ fn source(mut s: Section, profiles: &Profiles, absent: bool) -> Option<DnsSource
         s.reading.report(Problem::new(s.place, message).hint(hint));
     }
     let name = written.and_then(|set| s.judge(&set, None, |text| dns_name(text).map(Some)));
-    s.learn("port", Form::Number(OLLAMA_PORT.into(), 1..=65_535, None));
+    s.learn(
+        "port",
+        Form::Number(Some(OLLAMA_PORT.into()), 1..=65_535, None),
+    );
     let port = s.parse("port", OLLAMA_PORT, node_port);
     let interval = s.duration("interval", Duration::from_secs(5));
     let server = s.parse("server", None, |text| dns_server(text).map(Some));

@@ -183,7 +183,6 @@ impl Import {
         let form = self.known.forms.get(path)?.clone();
         let value = match (&form, &tree.value) {
             (_, Value::Null) => return None,
-            (Form::Any, _) => return Some(self.whole(path, key, tree)),
             (Form::Mapping, Value::Map(entries)) => Written::Map(self.mapping(path, entries)),
             (Form::Free(values), Value::Map(entries)) => {
                 Written::Map(self.free(path, values, entries))
@@ -198,7 +197,7 @@ impl Import {
             (Form::Mapping | Form::Free(_) | Form::Items(_) | Form::List(_), _) => {
                 return Some(self.unfit(path, tree));
             }
-            (Form::Duration(_), Value::Scalar(written)) => {
+            (Form::Duration { .. }, Value::Scalar(written)) => {
                 return Some(self.single(path, key, value::duration(written), tree.at));
             }
             (_, Value::Scalar(written)) => {

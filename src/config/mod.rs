@@ -20,6 +20,7 @@ mod reading;
 mod registry;
 mod schema;
 mod seat;
+mod secrets;
 mod section;
 #[cfg(test)]
 mod tests;

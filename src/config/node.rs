@@ -198,7 +198,7 @@ pub(super) fn template(
     let written = s.parse("type", ollama, |text| node_type(text, profiles));
     let (check_interval, check_timeout) = check_times(s);
     let priority = s.number("priority", priority_of(&written), 0..=PRIORITY_MAX);
-    s.learn("slots", Form::Number(1, 1..=10_000, Some("auto")));
+    s.learn("slots", Form::Number(Some(1), 1..=10_000, Some("auto")));
     let slots = s.parse("slots", None, slots);
     // An absent item is read for its keys only and asks for nothing.
     let is_absent = url.host.is_empty();

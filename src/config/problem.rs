@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::text::nearest;
+use super::secrets::{mask, starred};
 
 /// Where something was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,7 +55,7 @@ impl ConfigError {
     pub(super) fn new(file: Option<(&str, &str)>, mut problems: Vec<Problem>) -> ConfigError {
         problems.sort_by_key(|problem| problem.place);
         problems.dedup();
-        let lines: Vec<&str> = file.map_or_else(Vec::new, |(_, text)| text.lines().collect());
+        let lines = file.map_or_else(Vec::new, |(_, text)| starred(text));
         let name = file.map(|(name, _)| name);
         let mut parts: Vec<String> = problems
             .iter()
@@ -89,7 +89,7 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-fn render(problem: &Problem, name: Option<&str>, lines: &[&str]) -> String {
+fn render(problem: &Problem, name: Option<&str>, lines: &[String]) -> String {
     let message = printable(&problem.message);
     let mut out = match (problem.place, name) {
         (
@@ -117,7 +117,7 @@ fn render(problem: &Problem, name: Option<&str>, lines: &[&str]) -> String {
 const LINE_CHARS_MAX: usize = 400;
 
 /// The line before, the line, and a caret under what is meant.
-fn excerpt(lines: &[&str], line: usize, column: usize, chars: usize) -> String {
+fn excerpt(lines: &[String], line: usize, column: usize, chars: usize) -> String {
     let width = line.to_string().len();
     let shown = |number: usize| {
         let text = lines.get(number.checked_sub(1)?)?.trim_end();
@@ -146,124 +146,4 @@ fn printable(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()
-}
-
-/// Keys whose values no excerpt may show; also when mistyped, and at the end of a longer word such as `X-Api-Key`.
-const SECRET_WORDS: &[&str] = &[
-    "token",
-    "key",
-    "password",
-    "secret",
-    "authorization",
-    "cookie",
-];
-
-/// Stars out secrets, one star per character so that the caret still points right.
-fn mask(line: &str) -> String {
-    let mut chars: Vec<char> = line.chars().collect();
-    for index in 0..chars.len() {
-        let next = chars.get(index + 1);
-        if chars[index] == ':'
-            && next.is_none_or(|c| c.is_whitespace() || *c == '"')
-            && is_secret(&word_before(&chars, index))
-        {
-            star_value(&mut chars, index + 1);
-        }
-        if chars[index] == '@' {
-            star_login(&mut chars, index);
-        }
-    }
-    chars.into_iter().collect()
-}
-
-fn word_before(chars: &[char], end: usize) -> String {
-    let is_quote = |c: &char| matches!(c, '"' | '\'');
-    let end = if chars[..end].last().is_some_and(is_quote) {
-        end - 1
-    } else {
-        end
-    };
-    let in_word = |c: &&char| c.is_alphanumeric() || matches!(c, '_' | '-');
-    let length = chars[..end].iter().rev().take_while(in_word).count();
-    chars[end - length..end]
-        .iter()
-        .collect::<String>()
-        .to_ascii_lowercase()
-}
-
-fn is_secret(word: &str) -> bool {
-    SECRET_WORDS.iter().any(|secret| word.ends_with(secret))
-        || nearest(word, SECRET_WORDS.iter().copied()).is_some()
-}
-
-fn star_value(chars: &mut [char], colon: usize) {
-    let start = colon
-        + chars[colon..]
-            .iter()
-            .take_while(|c| c.is_whitespace())
-            .count();
-    // `${VAR}` names a variable and shows nothing of its value.
-    if chars[start..].starts_with(&['$', '{']) {
-        return;
-    }
-    let quote = chars
-        .get(start)
-        .copied()
-        .filter(|c| matches!(c, '"' | '\''));
-    let in_braces = chars[..start].contains(&'{');
-    for index in start..chars.len() {
-        let c = chars[index];
-        let comment = c == '#' && chars[index - 1].is_whitespace();
-        if quote.is_none() && (comment || (in_braces && matches!(c, ',' | '}'))) {
-            break;
-        }
-        if !c.is_whitespace() {
-            chars[index] = '*';
-        }
-        if Some(c) == quote && index != start {
-            break;
-        }
-    }
-}
-
-/// What stands before the `@` of a URL, back to its `//` or the beginning of the word.
-fn star_login(chars: &mut [char], at: usize) {
-    for index in (0..at).rev() {
-        let before_is_slash = 0 < index && chars[index - 1] == '/';
-        let c = chars[index];
-        if c.is_whitespace() || matches!(c, '"' | '\'') || (c == '/' && before_is_slash) {
-            break;
-        }
-        chars[index] = '*';
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::mask;
-
-    #[test]
-    fn secrets_are_starred() {
-        let table = [
-            ("token: ab#c,d # why", "token: ****** # why"),
-            (
-                "{ type: basic, password: \"a,}b\", username: me }",
-                "{ type: basic, password: ******, username: me }",
-            ),
-            ("{ key: abc, header: X-A }", "{ key: ***, header: X-A }"),
-            ("tokn: abc", "tokn: ***"),
-            ("X-Api-Key: abc", "X-Api-Key: ***"),
-            ("\"token\": abc", "\"token\": ***"),
-            ("Authorization: Bearer abc", "Authorization: ****** ***"),
-            ("token: ${GPU_TOKEN}", "token: ${GPU_TOKEN}"),
-            ("token_file: /run/token", "token_file: /run/token"),
-            ("url: http://me:p@ss@gpu:1/x", "url: http://*******@gpu:1/x"),
-            ("url: 'me:pass@gpu:1'", "url: '*******@gpu:1'"),
-            ("url: http://gpu:1/x", "url: http://gpu:1/x"),
-            ("type: bearer", "type: bearer"),
-        ];
-        for (line, masked) in table {
-            assert_eq!(mask(line), masked);
-        }
-    }
 }

@@ -10,7 +10,7 @@ use std::sync::{Arc, LazyLock};
 
 use super::Sources;
 use super::problem::{ConfigError, Place, Problem};
-use super::raw::{self, Tree, Value};
+use super::raw;
 use super::reading::Reading;
 use super::schema::Known;
 use super::section::{Section, Set};
@@ -90,14 +90,8 @@ pub(super) fn profiles(root: &mut Section) -> Arc<Profiles> {
     let mut s = root.section("profiles");
     let dir = s.text("dir");
     s.close();
-    let resources = written(root.tree("resources"));
-    let characteristics = written(root.tree("characteristics"));
-    let resources = resources
-        .map(|tree| Section::new(root.reading, "resources", Some(tree)).without_environment())
-        .map(|section| resources::resources(section, Author::Operator));
-    let characteristics = characteristics
-        .map(|tree| Section::new(root.reading, "characteristics", Some(tree)).without_environment())
-        .map(|section| resources::characteristics(section, Author::Operator));
+    let resources = said(root.section("resources"), resources::resources);
+    let characteristics = said(root.section("characteristics"), resources::characteristics);
     if dir.is_none() && resources.is_none() && characteristics.is_none() {
         return builtin();
     }
@@ -118,13 +112,11 @@ pub(super) fn profiles(root: &mut Section) -> Arc<Profiles> {
     Arc::new(Profiles::new(changed.collect()))
 }
 
-/// An empty section says nothing and is not read.
-fn written(tree: Option<&Tree>) -> Option<&Tree> {
-    tree.filter(|tree| match &tree.value {
-        Value::Null => false,
-        Value::Map(entries) => !entries.is_empty(),
-        Value::Scalar(_) | Value::List(_) => true,
-    })
+/// An empty section says nothing; its keys are made known all the same.
+fn said<T>(s: Section, read: impl Fn(Section, Author) -> T) -> Option<T> {
+    let says_something = !s.entries().is_empty();
+    let read = read(s.without_environment(), Author::Operator);
+    says_something.then_some(read)
 }
 
 /// Reads every YAML file of a directory over the types known so far, in the order of their names.

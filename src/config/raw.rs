@@ -26,6 +26,8 @@ const ALIAS_NODES_MAX: usize = 20_000;
 pub(super) struct Tree {
     pub(super) value: Value,
     pub(super) at: Place,
+    /// Where its text is: for an alias that is at its anchor.
+    pub(super) written: Place,
 }
 
 #[derive(Debug)]
@@ -68,6 +70,7 @@ pub(super) fn parse(text: &str) -> Result<Tree, Problem> {
         return Ok(Tree {
             value: Value::Null,
             at: Place::Nowhere,
+            written: Place::Nowhere,
         });
     }
     let options = serde_saphyr::options! {
@@ -109,10 +112,28 @@ fn syntax_problem(text: &str, error: &serde_saphyr::Error) -> Problem {
     let rendered = error.render();
     let cause = rendered.split(" at line ").next().unwrap_or_default();
     let problem = Problem::new(place, format!("this is not YAML: {cause}"));
-    if cause.contains("quoted scalar") {
-        return problem.hint("a quote may be left open, here or above");
+    match syntax_hint(text, place, cause) {
+        Some(hint) => problem.hint(hint),
+        None => problem,
     }
-    problem
+}
+
+fn syntax_hint(text: &str, place: Place, cause: &str) -> Option<&'static str> {
+    if cause.contains("quoted scalar") {
+        return Some("a quote may be left open, here or above");
+    }
+    // Only inside `{ … }` and `[ … ]` do the braces of a variable end a value.
+    let in_flow = ["flow", "bracket", "illegal placement of ':'"]
+        .iter()
+        .any(|word| cause.contains(word));
+    let line = match place {
+        Place::At { line, .. } => text.lines().nth(line.saturating_sub(1)),
+        Place::Nowhere => None,
+    };
+    if in_flow && line.is_some_and(|line| line.contains("${")) {
+        return Some("inside `{ … }` and `[ … ]` a variable stands in quotes: `\"${VAR}\"`");
+    }
+    in_flow.then_some("a `{` or `[` may be left open, or a comma be missing, here or above")
 }
 
 /// The parser may stop behind the last line, where an excerpt would have nothing to show.
@@ -175,7 +196,7 @@ enum Shape {
 
 impl Written {
     fn into_tree(self, text: &str) -> Tree {
-        let at = place(self.0.referenced);
+        let (at, written) = (place(self.0.referenced), place(self.0.defined));
         let value = match self.0.value {
             Shape::Null => Value::Null,
             Shape::Text(scalar) => Value::Scalar(scalar),
@@ -196,7 +217,7 @@ impl Written {
                     .collect(),
             ),
         };
-        Tree { value, at }
+        Tree { value, at, written }
     }
 }
 

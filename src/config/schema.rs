@@ -19,13 +19,19 @@ pub(super) enum Form {
     /// A single value.
     Text,
     /// Such as `10s`.
-    Duration(Duration),
+    Duration {
+        default: Option<Duration>,
+        /// Whether `0` is one.
+        zero: bool,
+    },
     /// Bytes, or such as `64KiB`.
     Size(usize, RangeInclusive<usize>),
     /// A whole number, or the word if there is one; the word is then the default.
-    Number(u32, RangeInclusive<u32>, Option<&'static str>),
+    Number(Option<u32>, RangeInclusive<u32>, Option<&'static str>),
+    /// Digits with at most one point.
+    Decimal,
     /// `true` or `false`.
-    Flag(bool),
+    Flag(Option<bool>),
     /// The default, and all words.
     Word(String, Vec<String>),
     /// Keys that are known by themselves.
@@ -131,42 +137,13 @@ impl Shape {
     }
 
     fn value(&self, path: &str, form: &Form) -> Value {
+        if let Some((mut value, default)) = single(form) {
+            if let (Value::Object(value), Some(default)) = (&mut value, default) {
+                value.insert("default".to_owned(), default);
+            }
+            return value;
+        }
         match form {
-            Form::Any => json!({}),
-            Form::Text => json!({ "type": ["string", "number", "boolean"] }),
-            Form::Duration(default) => json!({
-                "type": ["string", "integer"],
-                "pattern": format!("^(0|([0-9]+(ms|s|m|h|d))+|{VARIABLE})$"),
-                "maximum": 0,
-                "minimum": 0,
-                "default": spell_duration(*default),
-            }),
-            Form::Size(default, range) => json!({
-                "type": ["string", "integer"],
-                "pattern": format!("^([0-9]+ *([kKmMgG][iI]?)?[bB]?|{VARIABLE})$"),
-                "minimum": range.start(),
-                "maximum": range.end(),
-                "default": default,
-            }),
-            Form::Number(default, range, word) => json!({
-                "type": ["string", "integer"],
-                "pattern": match word {
-                    Some(word) => format!("^([0-9]+|{word}|{VARIABLE})$"),
-                    None => format!("^([0-9]+|{VARIABLE})$"),
-                },
-                "minimum": range.start(),
-                "maximum": range.end(),
-                "default": word.map_or_else(|| json!(default), |word| json!(word)),
-            }),
-            Form::Flag(default) => json!({
-                "type": ["string", "boolean"],
-                "pattern": format!("^([tT]rue|TRUE|[fF]alse|FALSE|{VARIABLE})$"),
-                "default": default,
-            }),
-            Form::Word(default, words) => json!({
-                "anyOf": [{ "enum": words }, { "type": "string", "pattern": format!("^{VARIABLE}$") }],
-                "default": default,
-            }),
             Form::Mapping => Value::Object(self.mapping(path)),
             Form::Free(values) => json!({
                 "type": ["object", "null"],
@@ -188,6 +165,66 @@ impl Shape {
                     "additionalProperties": false,
                 },
             ] }),
+            _ => json!({}),
         }
+    }
+}
+
+/// A single value, and its default.
+fn single(form: &Form) -> Option<(Value, Option<Value>)> {
+    let patterned = |types: [&str; 2], pattern: &str| json!({ "type": types, "pattern": format!("^({pattern}|{VARIABLE})$") });
+    Some(match form {
+        Form::Text => (json!({ "type": ["string", "number", "boolean"] }), None),
+        Form::Duration { default, zero } => {
+            let default = default.map(|default| json!(spell_duration(default)));
+            (duration(*zero), default)
+        }
+        Form::Size(default, range) => {
+            let pattern = "[0-9]+ *(([kKmMgG][iI]?)?[bB])?";
+            let mut value = patterned(["string", "integer"], pattern);
+            value["minimum"] = json!(range.start());
+            value["maximum"] = json!(range.end());
+            (value, Some(json!(default)))
+        }
+        Form::Number(default, range, word) => {
+            let word_or = word.map_or_else(String::new, |word| format!("{word}|"));
+            let mut value = patterned(["string", "integer"], &format!("{word_or}[0-9]+"));
+            value["minimum"] = json!(range.start());
+            value["maximum"] = json!(range.end());
+            let number = default.map(|default| json!(default));
+            (value, word.map(|word| json!(word)).or(number))
+        }
+        Form::Decimal => {
+            let mut value = patterned(["string", "number"], r"[0-9]+\.?[0-9]*|\.[0-9]+");
+            value["minimum"] = json!(0);
+            (value, None)
+        }
+        Form::Flag(default) => {
+            let value = patterned(["string", "boolean"], "[tT]rue|TRUE|[fF]alse|FALSE");
+            (value, default.map(|default| json!(default)))
+        }
+        Form::Word(default, words) => {
+            let variable = json!({ "type": "string", "pattern": format!("^{VARIABLE}$") });
+            let value = json!({ "anyOf": [{ "enum": words }, variable] });
+            (value, Some(json!(default)))
+        }
+        _ => return None,
+    })
+}
+
+fn duration(zero: bool) -> Value {
+    let part = "[0-9]+(ms|s|m|h|d)";
+    match zero {
+        true => json!({
+            "type": ["string", "integer"],
+            "pattern": format!("^(0|({part})+|{VARIABLE})$"),
+            "maximum": 0,
+            "minimum": 0,
+        }),
+        // One of its parts is above zero.
+        false => json!({
+            "type": "string",
+            "pattern": format!("^(({part})*0*[1-9]{part_rest}({part})*|{VARIABLE})$", part_rest = part.replace('+', "*")),
+        }),
     }
 }

@@ -46,12 +46,14 @@ impl<'r, 't> Section<'r, 't> {
             Some(Tree {
                 value: Value::Map(entries),
                 at,
+                ..
             }) => (entries, *at),
             Some(Tree {
                 value: Value::Null,
                 at,
+                ..
             }) => (&[], *at),
-            Some(Tree { value, at }) => {
+            Some(Tree { value, at, .. }) => {
                 let subject = if path.is_empty() {
                     "the file".to_owned()
                 } else {
@@ -312,6 +314,13 @@ impl<'r, 't> Section<'r, 't> {
             .iter()
             .filter(|entry| !self.read.contains(entry.key.as_str()))
         {
+            // A forgotten blank makes a key of all; what follows may be a secret, so the message does not show it.
+            if let Some((key, _)) = entry.key.split_once(':') {
+                let problem = Problem::new(entry.at, format!("unknown key `{key}:…`"));
+                self.reading
+                    .report(problem.hint(format!("write a blank behind the colon: `{key}: …`")));
+                continue;
+            }
             self.reading
                 .leave_unread(self.path_of(&entry.key), entry.at);
         }

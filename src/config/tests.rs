@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::*;
 
+mod extraction;
 mod files;
 mod fleet;
 mod import;

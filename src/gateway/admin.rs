@@ -75,7 +75,7 @@ impl Gateway {
 
     fn act(&self, action: Action<'_>, method: &Method, headers: &HeaderMap) -> Page {
         if method != Method::POST {
-            return Page::refused(405, "this is done with POST");
+            return Page::wrong_method("POST", "this is done with POST");
         }
         let text = |name| text_of(headers, name);
         if admin::is_foreign(text("origin"), text("sec-fetch-site")) {

@@ -27,6 +27,7 @@ use std::sync::Arc;
 use expression::Expression;
 use path::Path;
 use sight::Sight;
+use token::Token;
 
 /// Paths, headers and calculations of one profile, together: paths are told apart by the bits of a `u64`.
 const ENTRIES_MAX: usize = 64;
@@ -49,6 +50,23 @@ pub struct ExtractionText {
     pub headers: Vec<(String, String)>,
     /// `calculations`: name and expression over the names of paths, headers and earlier calculations.
     pub calculations: Vec<(String, String)>,
+}
+
+impl ExtractionText {
+    /// The same without paths, and without the calculations that need one.
+    pub fn without_paths(mut self) -> ExtractionText {
+        let mut gone: Vec<String> = self.paths.drain(..).map(|(name, _)| name).collect();
+        self.calculations.retain(|(name, text)| {
+            let tokens = token::tokens(text).unwrap_or_default();
+            let is_gone = |token: &Token| matches!(token, Token::Name(name) if gone.iter().any(|known| known == name));
+            let stays = !tokens.iter().any(is_gone);
+            if !stays {
+                gone.push(name.clone());
+            }
+            stays
+        });
+        self
+    }
 }
 
 /// `metrics.extraction` of a profile: as it was written, and ready for use.

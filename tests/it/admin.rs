@@ -142,3 +142,29 @@ async fn what_sits_on_loopback_also_answers_admin_paths_on_the_main_listener() {
     .await;
     raw.reply().await.is(403);
 }
+
+#[tokio::test]
+async fn a_wrong_method_is_told_the_right_ones() {
+    let herd = one("").await;
+    let main = [herd.addr(), herd.gateway.admin_addr];
+    let admin = [herd.gateway.admin_addr];
+    let cases: &[(&[_], &str, &str, &str)] = &[
+        (&main, "POST", "/internal/status", "GET, HEAD"),
+        (&main, "PUT", "/version", "GET, HEAD"),
+        (&main, "POST", "/metrics", "GET, HEAD"),
+        (&main, "DELETE", "/internal/stats/models", "GET, HEAD"),
+        (&admin, "GET", "/internal/reload", "POST"),
+        (&admin, "PUT", "/internal/nodes/gpu-0/drain", "POST"),
+    ];
+    for (listeners, method, path, allow) in cases {
+        for addr in *listeners {
+            let mut raw = Raw::open(*addr).await;
+            raw.send(format!(
+                "{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-length: 0\r\n\r\n"
+            ))
+            .await;
+            let reply = raw.reply().await.is(405);
+            assert_eq!(reply.header("allow"), Some(*allow), "{method} {path}");
+        }
+    }
+}

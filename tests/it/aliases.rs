@@ -295,3 +295,14 @@ async fn requests_by_alias_queue_for_its_nodes_and_are_served_in_turn() {
     }
     herd.is_idle().await;
 }
+
+#[tokio::test]
+async fn names_that_stand_for_others_are_not_counted_as_models() {
+    let herd = mixed().await;
+    let status = herd.admin("/internal/status/models").await.is(200).json();
+    let stats = "/internal/stats/models?include_summary=true";
+    let stats = herd.admin(stats).await.is(200).json();
+    // gpt-oss:120b, gpt-oss-120b-mlx, gguf_gpt_oss_120b.gguf, llama3, phi4 and nomic.
+    assert_eq!(status["total_models"], 6);
+    assert_eq!(stats["summary"]["total_models"], 6);
+}

@@ -1,44 +1,15 @@
-//! Values: mappings with keys of the operator's choice, what is carried over whatever it holds, and what Go spells otherwise.
+//! Values: mappings with keys of the operator's choice, and what Go spells otherwise.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::super::raw::{Entry, Tree, Value};
+use super::super::raw::{Entry, Value};
 use super::super::schema::Form;
 use super::super::text;
 use super::yaml::{Line, Written};
 use super::{Import, scalars, shown};
 
-/// The one duration in what is carried over whole.
-const TIMEOUT: &str = "characteristics.timeout";
-
 impl Import {
-    /// What is judged only by its own reader: `resources` and `characteristics`, of which Olla's page shows parts.
-    pub(super) fn whole(&mut self, path: &str, key: &str, tree: &Tree) -> Line {
-        let value = match &tree.value {
-            Value::Null => {
-                let what = format!("`{}` is left out: it has no value", shown(path));
-                return self.lose(tree.at, what);
-            }
-            Value::Scalar(written) if path == TIMEOUT => Written::Scalar(duration(written)),
-            Value::Scalar(written) => Written::Scalar(written.clone()),
-            Value::Map(entries) => Written::Map(self.free(path, &Form::Any, entries)),
-            Value::List(items) => match (scalars(items), mappings(items)) {
-                (Some(items), _) => Written::List(items),
-                (None, Some(items)) => {
-                    let items = items.into_iter();
-                    let items = items.map(|entries| self.free(path, &Form::Any, entries));
-                    Written::Items(items.collect())
-                }
-                (None, None) => {
-                    let what = format!("`{}` is left out: no list has such items", shown(path));
-                    return self.lose(tree.at, what);
-                }
-            },
-        };
-        Line::new(key, value).from(tree.at)
-    }
-
     /// Keys of the operator's choice, such as headers and aliases, whose values have one form.
     pub(super) fn free(&mut self, path: &str, values: &Form, entries: &[Entry]) -> Vec<Line> {
         let mut lines: Vec<Line> = Vec::new();
@@ -51,12 +22,10 @@ impl Import {
                 continue;
             }
             let value = match (values, &entry.tree.value) {
-                (Form::Any, _) => {
-                    lines.push(self.whole(&path, &entry.key, &entry.tree));
-                    continue;
-                }
                 (Form::List(_), Value::List(items)) => scalars(items).map(Written::List),
-                (Form::Text, Value::Scalar(text)) => Some(Written::Scalar(text.clone())),
+                (Form::Text | Form::Decimal, Value::Scalar(text)) => {
+                    Some(Written::Scalar(text.clone()))
+                }
                 _ => None,
             };
             lines.push(match value {
@@ -66,15 +35,6 @@ impl Import {
         }
         lines
     }
-}
-
-/// All items, if all are mappings of something.
-fn mappings(items: &[Tree]) -> Option<Vec<&[Entry]>> {
-    let items = items.iter().map(|item| match &item.value {
-        Value::Map(entries) if !entries.is_empty() => Some(entries.as_slice()),
-        _ => None,
-    });
-    items.collect()
 }
 
 /// Go's units, in nanoseconds; the micro sign has two code points.

@@ -3,7 +3,7 @@
 use super::super::node::path;
 use super::super::problem::Problem;
 use super::super::section::{Section, Set};
-use super::super::text::{self, Wrong, number};
+use super::super::text::{Wrong, number};
 use crate::profile::{Api, Listing, MessagesApi, Profile, VersionPlace};
 
 /// Olla's words for its parsers; most read the same listing.
@@ -44,7 +44,7 @@ pub(super) fn request(mut s: Section, profile: &mut Profile) -> Request {
         paths.extend(rules.parse(key, None, |text| path(text).map(Some)));
     }
     rules.parse("model_field_name", (), only_model);
-    let streams = flag(&mut rules, "supports_streaming");
+    let streams = rules.flag_if_said("supports_streaming");
     rules.close();
     s.close();
     Request { paths, streams }
@@ -58,10 +58,6 @@ fn only_model(text: &str) -> Result<(), Wrong> {
             "write `model`, which all served calls have, or remove the key",
         )),
     }
-}
-
-pub(super) fn flag(s: &mut Section, key: &'static str) -> Option<bool> {
-    s.parse(key, None, |text| text::flag(text).map(Some))
 }
 
 pub(super) fn paths(s: &Section, sets: &[Set]) -> Vec<String> {
@@ -137,7 +133,7 @@ impl VersionKeys {
         VersionKeys {
             path: s.parse("version_path", None, |text| path(text).map(Some)),
             field: s.text("version_field").map(|set| set.text),
-            is_ollamas: flag(s, "ollama_version"),
+            is_ollamas: s.flag_if_said("ollama_version"),
         }
     }
 

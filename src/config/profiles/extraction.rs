@@ -7,7 +7,8 @@ use crate::profile::extraction::{ExtractionText, Figures};
 
 type Entries = Vec<(String, String)>;
 
-/// The section over what the built-in profile of the name says: an entry replaces the one of its name, others stay.
+/// The section over what the built-in profile of the name says: an entry replaces the one of its name or, when it is empty, takes it
+/// away; others stay.
 pub(super) fn figures(mut s: Section, below: &Figures) -> Figures {
     let before = below.text();
     let place = s.place;
@@ -20,13 +21,17 @@ pub(super) fn figures(mut s: Section, below: &Figures) -> Figures {
             *field = set.text;
         }
     }
-    let lists: [(&'static str, &mut Entries); 3] = [
-        ("paths", &mut text.paths),
-        ("headers", &mut text.headers),
-        ("calculations", &mut text.calculations),
-    ];
-    for (key, entries) in lists {
-        merge(entries, written(s.section(key)));
+    let paths = written(s.section("paths"));
+    let says_headers = s.is_written("source") && text.source == "response_headers";
+    if says_headers && paths.iter().all(|(_, path)| is_empty(path)) {
+        // What was inherited leads through bodies, which are not looked at any more.
+        text = text.without_paths();
+    }
+    merge(&mut text.paths, paths);
+    merge(&mut text.headers, written(s.section("headers")));
+    merge(&mut text.calculations, written(s.section("calculations")));
+    for entries in [&mut text.paths, &mut text.calculations] {
+        entries.retain(|(_, value)| !is_empty(value));
     }
     let path = s.path.clone();
     let reading = s.reading;
@@ -61,6 +66,11 @@ fn written(s: Section) -> Entries {
         }
     }
     entries
+}
+
+/// Takes an inherited entry away.
+fn is_empty(value: &str) -> bool {
+    value.trim().is_empty()
 }
 
 fn merge(entries: &mut Entries, newer: Entries) {

@@ -7,17 +7,20 @@ use super::super::credentials::header_name;
 use super::super::node::PRIORITY_MAX;
 use super::super::problem::Problem;
 use super::super::raw::Tree;
+use super::super::schema::Form;
 use super::super::section::Section;
 use super::super::text::{self, Wrong, glob, number};
 use super::Author;
-use super::api::flag;
 use crate::profile::resources::{ConcurrencyLimit, Figures, ModelSize, SizePattern};
 use crate::profile::{Characteristics, Limit, Resources};
 
 /// More than any machine has.
 const MEMORY_GB_MAX: f64 = 1_000_000.0;
+const SIZE: &str = "resources.model_sizes[]";
+const CONCURRENCY: &str = "resources.concurrency_limits[]";
 
 pub(super) fn characteristics(mut s: Section, author: Author) -> Characteristics {
+    s.learn_duration("timeout", None, false);
     let timeout = s.parse("timeout", None, |text| match text::duration(text)? {
         Duration::ZERO => Err(Wrong::new(
             "0 would end everything at once, and no limit at all is not offered",
@@ -26,12 +29,14 @@ pub(super) fn characteristics(mut s: Section, author: Author) -> Characteristics
         duration => Ok(Some(duration)),
     });
     let max_concurrent = limit(&mut s, "max_concurrent_requests", author);
+    let priorities = Form::Number(None, 0..=PRIORITY_MAX, None);
+    s.learn("default_priority", priorities);
     let priority = s.parse("default_priority", None, |text| {
         number(text, &(0..=PRIORITY_MAX)).map(Some)
     });
-    let streaming = flag(&mut s, "streaming_support");
+    let streaming = s.flag_if_said("streaming_support");
     let mut auth = s.section("auth");
-    let auth_required = flag(&mut auth, "required");
+    let auth_required = auth.flag_if_said("required");
     let auth_types = auth.scalars("types");
     let auth_types = auth_types.map(|sets| sets.into_iter().map(|set| set.text).collect());
     let auth_header = auth.parse("default_header", None, |text| header_name(text).map(Some));
@@ -49,6 +54,7 @@ pub(super) fn characteristics(mut s: Section, author: Author) -> Characteristics
 }
 
 fn limit(s: &mut Section, key: &'static str, author: Author) -> Option<Limit> {
+    s.learn(key, Form::Number(None, 1..=100_000, None));
     let requests = s.parse(key, None, |text| number(text, &(1..=100_000)).map(Some));
     requests.map(|requests| Limit {
         requests,
@@ -57,9 +63,15 @@ fn limit(s: &mut Section, key: &'static str, author: Author) -> Option<Limit> {
 }
 
 pub(super) fn resources(mut s: Section, author: Author) -> Resources {
+    // Reading an absent item makes the keys known, for hints and the schema.
+    size(&s, None, author);
+    concurrency(&s, None, author);
+    s.learn("model_sizes", Form::Items(SIZE));
     let sizes = s.list("model_sizes").map(|(items, _)| {
         let items = items.iter();
-        items.filter_map(|item| size(&s, item, author)).collect()
+        items
+            .filter_map(|item| size(&s, Some(item), author))
+            .collect()
     });
     let mut quantization = s.section("quantization");
     let multipliers = multipliers(&mut quantization);
@@ -67,18 +79,20 @@ pub(super) fn resources(mut s: Section, author: Author) -> Resources {
     let mut defaults = s.section("defaults");
     let default_figures = figures(&mut defaults);
     defaults.close();
+    s.learn("concurrency_limits", Form::Items(CONCURRENCY));
     let concurrency = s.list("concurrency_limits").map(|(items, _)| {
         let items = items.iter();
         items
-            .filter_map(|item| concurrency(&s, item, author))
+            .filter_map(|item| concurrency(&s, Some(item), author))
             .collect()
     });
     let mut scaling = s.section("timeout_scaling");
+    scaling.learn("base_timeout_seconds", Form::Number(None, 0..=86_400, None));
     let base_timeout = scaling.parse("base_timeout_seconds", None, |text| {
         let seconds = number(text, &(0..=86_400))?;
         Ok(Some(Duration::from_secs(seconds.into())))
     });
-    let load_time_buffer = flag(&mut scaling, "load_time_buffer");
+    let load_time_buffer = scaling.flag_if_said("load_time_buffer");
     scaling.close();
     s.close();
     Resources {
@@ -91,9 +105,9 @@ pub(super) fn resources(mut s: Section, author: Author) -> Resources {
     }
 }
 
-fn size(resources: &Section, item: &Tree, author: Author) -> Option<ModelSize> {
-    let path = format!("{}[]", resources.path_of("model_sizes"));
-    let mut s = Section::new(resources.reading, &path, Some(item)).without_environment();
+fn size(resources: &Section, item: Option<&Tree>, author: Author) -> Option<ModelSize> {
+    let mut s = Section::new(resources.reading, SIZE, item);
+    s.need("patterns");
     let patterns: Vec<SizePattern> = s
         .scalars("patterns")
         .unwrap_or_default()
@@ -105,7 +119,7 @@ fn size(resources: &Section, item: &Tree, author: Author) -> Option<ModelSize> {
             })
         })
         .collect();
-    if patterns.is_empty() {
+    if let (true, Some(item)) = (patterns.is_empty(), item) {
         let problem = Problem::new(item.at, "an item of `model_sizes` has no `patterns`");
         s.reading.report(
             problem.hint(
@@ -123,15 +137,20 @@ fn size(resources: &Section, item: &Tree, author: Author) -> Option<ModelSize> {
     })
 }
 
-fn concurrency(resources: &Section, item: &Tree, author: Author) -> Option<ConcurrencyLimit> {
-    let path = format!("{}[]", resources.path_of("concurrency_limits"));
-    let mut s = Section::new(resources.reading, &path, Some(item)).without_environment();
+fn concurrency(
+    resources: &Section,
+    item: Option<&Tree>,
+    author: Author,
+) -> Option<ConcurrencyLimit> {
+    let mut s = Section::new(resources.reading, CONCURRENCY, item);
+    s.need("max_concurrent");
     let min_gb = gb(&mut s, "min_memory_gb").unwrap_or(0.0);
     let limit = limit(&mut s, "max_concurrent", author);
-    if s.entries()
+    let says_it = s
+        .entries()
         .iter()
-        .all(|entry| entry.key != "max_concurrent")
-    {
+        .any(|entry| entry.key == "max_concurrent");
+    if let (false, Some(item)) = (says_it, item) {
         let problem = Problem::new(
             item.at,
             "an item of `concurrency_limits` has no `max_concurrent`",
@@ -160,7 +179,9 @@ fn figures(s: &mut Section) -> Figures {
             .report(problem.hint("swap the two, or remove one"));
     }
     let gpu_gb = gb(s, "min_gpu_memory_gb");
-    let requires_gpu = flag(s, "requires_gpu");
+    let requires_gpu = s.flag_if_said("requires_gpu");
+    let milliseconds = Form::Number(None, 0..=86_400_000, None);
+    s.learn("estimated_load_time_ms", milliseconds);
     let load_time = s.parse("estimated_load_time_ms", None, |text| {
         let ms = number(text, &(0..=86_400_000))?;
         Ok(Some(Duration::from_millis(ms.into())))
@@ -175,6 +196,7 @@ fn figures(s: &mut Section) -> Figures {
 }
 
 fn gb(s: &mut Section, key: &'static str) -> Option<f64> {
+    s.learn(key, Form::Decimal);
     s.parse(key, None, |text| {
         decimal(text, 0.0, MEMORY_GB_MAX).map(Some).ok_or_else(|| {
             Wrong::new(
@@ -187,6 +209,7 @@ fn gb(s: &mut Section, key: &'static str) -> Option<f64> {
 
 /// `quantization.multipliers`: how much of a size's memory a quantisation takes, by any name.
 fn multipliers(quantization: &mut Section) -> BTreeMap<String, f64> {
+    quantization.learn("multipliers", Form::Free(Box::new(Form::Decimal)));
     let s = quantization.section("multipliers");
     let mut out = BTreeMap::new();
     for entry in s.entries() {

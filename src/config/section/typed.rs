@@ -7,9 +7,18 @@ use super::super::text::{self, Wrong, number, word};
 use super::Section;
 
 impl Section<'_, '_> {
+    pub(in crate::config) fn learn_duration(
+        &self,
+        key: &'static str,
+        default: Option<Duration>,
+        zero: bool,
+    ) {
+        self.learn(key, Form::Duration { default, zero });
+    }
+
     /// A duration above zero.
     pub(in crate::config) fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
-        self.learn(key, Form::Duration(default));
+        self.learn_duration(key, Some(default), false);
         self.parse(key, default, |text| match text::duration(text)? {
             Duration::ZERO => Err(Wrong::new(
                 "0 would end everything at once, and no limit at all is not offered",
@@ -28,7 +37,7 @@ impl Section<'_, '_> {
         key: &'static str,
         default: Duration,
     ) -> Duration {
-        self.learn(key, Form::Duration(default));
+        self.learn_duration(key, Some(default), true);
         self.parse(key, default, |text| match text::duration(text)? {
             Duration::ZERO => Ok(default),
             duration => Ok(duration),
@@ -64,7 +73,7 @@ impl Section<'_, '_> {
         default: u32,
         range: std::ops::RangeInclusive<u32>,
     ) -> u32 {
-        self.learn(key, Form::Number(default, range.clone(), None));
+        self.learn(key, Form::Number(Some(default), range.clone(), None));
         self.parse(key, default, |text| number(text, &range))
     }
 
@@ -78,7 +87,7 @@ impl Section<'_, '_> {
     }
 
     pub(in crate::config) fn port(&mut self, key: &'static str, default: u16) -> u16 {
-        self.learn(key, Form::Number(default.into(), 0..=65_535, None));
+        self.learn(key, Form::Number(Some(default.into()), 0..=65_535, None));
         self.parse(key, default, |text| {
             text.parse().map_err(|_| {
                 Wrong::new(
@@ -90,8 +99,14 @@ impl Section<'_, '_> {
     }
 
     pub(in crate::config) fn flag(&mut self, key: &'static str, default: bool) -> bool {
-        self.learn(key, Form::Flag(default));
+        self.learn(key, Form::Flag(Some(default)));
         self.parse(key, default, text::flag)
+    }
+
+    /// A flag without a default.
+    pub(in crate::config) fn flag_if_said(&mut self, key: &'static str) -> Option<bool> {
+        self.learn(key, Form::Flag(None));
+        self.parse(key, None, |written| text::flag(written).map(Some))
     }
 
     /// One word of a table.

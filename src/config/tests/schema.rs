@@ -109,7 +109,7 @@ const MISTAKES: &[(&str, &str)] = &[
     ("server: { h2c: 1 }", ".server.h2c: a integer"),
     (
         "server: { body_timeout: 30 }",
-        ".server.body_timeout: 30 is out of range",
+        ".server.body_timeout: a integer",
     ),
     (
         "server: { body_timeout: 1.5 }",
@@ -122,6 +122,36 @@ const MISTAKES: &[(&str, &str)] = &[
     (
         "proxy: { retry: { on_status: [200] } }",
         ".proxy.retry.on_status[0]: 200 is out of range",
+    ),
+    (
+        "server: { body_timeout: 0 }",
+        ".server.body_timeout: a integer",
+    ),
+    (
+        "server: { idle_timeout: 30 }",
+        ".server.idle_timeout: 30 is out of range",
+    ),
+    ("resources: { foo: 1 }", ".resources.foo: unknown"),
+    ("resources: []", ".resources: a array"),
+    (
+        "resources: { model_sizes: [{ min_memory_gb: 1 }] }",
+        ".resources.model_sizes[0]: no \"patterns\"",
+    ),
+    (
+        "resources: { concurrency_limits: [{ max_concurrent: 0 }] }",
+        ".resources.concurrency_limits[0].max_concurrent: 0 is out of range",
+    ),
+    (
+        "resources: { quantization: { multipliers: { q4: [] } } }",
+        ".resources.quantization.multipliers.q4: a array",
+    ),
+    (
+        "characteristics: { auth: { requird: true } }",
+        ".characteristics.auth.requird: unknown",
+    ),
+    (
+        "characteristics: { streaming_support: 1 }",
+        ".characteristics.streaming_support: a integer",
     ),
     ("endpoints: [{ name: a }]", ".endpoints[0]: no \"url\""),
     (
@@ -158,10 +188,12 @@ fn mistakes_do_not_fit_the_schema() {
         assert!(World::default().load(text).is_err(), "{text} loads");
     }
     let fitting = "
-server: { port: '${PORT:-1}', h2c: '${H2C:-true}', body_timeout: 0, request_limits: { max_body_size: 1024 } }
+server: { port: '${PORT:-1}', h2c: '${H2C:-true}', idle_timeout: 0, request_limits: { max_body_size: 1024 } }
 proxy: { load_balancer: '${HOW:-random}' }
 endpoints: [{ url: a, slots: 4, tags: [b, { name: c }], auth: { type: basic, username: me, password: 0123 } }, { url: b, slots: auto }]
 model_registry:
+resources: { model_sizes: [{ patterns: [7b], min_memory_gb: 4.5 }], quantization: { multipliers: { q4: 0.5 } } }
+characteristics: { timeout: 10m, auth: { types: [bearer] } }
 ";
     assert_eq!(told(fitting), Vec::<String>::new());
 }
@@ -235,6 +267,16 @@ fn the_schema_tells_defaults_and_limits() {
             "least-connections",
             "random"
         ])
+    );
+    // The program takes no `64K`, and no time that is all zeros where it must not be 0.
+    assert_eq!(
+        server["request_limits"]["properties"]["max_body_size"]["pattern"],
+        r"^([0-9]+ *(([kKmMgG][iI]?)?[bB])?|.*\$\{.*)$"
+    );
+    let part = "[0-9]+(ms|s|m|h|d)";
+    assert_eq!(
+        server["body_timeout"]["pattern"],
+        format!(r"^(({part})*0*[1-9][0-9]*(ms|s|m|h|d)({part})*|.*\$\{{.*)$")
     );
     let node = &schema["properties"]["endpoints"]["items"];
     assert_eq!(node["properties"]["slots"]["default"], "auto");
