@@ -242,7 +242,15 @@ async fn the_status_page_tells_what_a_model_needs_and_can() {
     let big = &page["models"][0];
     assert_eq!(
         big["resources"],
-        serde_json::json!({ "memory_gb": 21.0, "load_time_s": 90.0, "max_concurrent": 3, "hard": true })
+        serde_json::json!({
+            "memory_gb": 21.0,
+            "recommended_memory_gb": 21.0,
+            "gpu_memory_gb": 2.0,
+            "requires_gpu": false,
+            "load_time_s": 90.0,
+            "max_concurrent": 3,
+            "hard": true
+        })
     );
     assert_eq!(big["capabilities"], serde_json::json!(SEES));
     assert_eq!(big["context"], 4096);
