@@ -11,11 +11,11 @@ use tokio::time::timeout;
 
 use crate::fleet::{NodeId, Observation};
 
-use super::Gateway;
 use super::credentials::{NodeAccess, Timeouts};
 use super::failure::plain;
 use super::retry_after::retry_after;
 use super::upstream::UNRESOLVED;
+use super::{Gateway, USER_AGENT};
 
 /// Label of what did not answer in time.
 const SILENT: &str = "silent";
@@ -171,7 +171,7 @@ impl Gateway {
         if let Some(id) = request_id {
             request.insert_header("x-request-id", id)?;
         }
-        request.insert_header("user-agent", concat!("arriero/", env!("CARGO_PKG_VERSION")))?;
+        request.insert_header("user-agent", USER_AGENT)?;
         access
             .sign(&mut request)
             .map_err(|fault| Error::explain(ErrorType::InternalError, fault.message))?;

@@ -87,6 +87,9 @@ use self::reload::{Accesses, Members};
 use self::turns::Turns;
 use self::wake::Wakes;
 
+/// Who we say that we are, where a request is our own.
+const USER_AGENT: &str = concat!("arriero/", env!("CARGO_PKG_VERSION"));
+
 /// Modules whose log lines repeat ours: the fleet tells of its nodes' health itself, in words of its own.
 pub const REPETITIVE_LOGS: &[&str] = &["pingora_load_balancing"];
 

@@ -345,3 +345,26 @@ impl Eye {
         self.access.name()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_that_broke_off_is_given_back_to_be_begun_again() {
+        let mut loops = JoinSet::new();
+        let running = loops.spawn(async { panic!("what a node sent") });
+        let began = tokio::time::Instant::now();
+        next_end(&mut loops).await;
+        assert!(running.is_finished());
+        assert_eq!(
+            began.elapsed(),
+            RESTART_PAUSE,
+            "not at once, or it would spin"
+        );
+        // One that ended because its node left is nothing to wait for.
+        loops.spawn(std::future::pending()).abort();
+        next_end(&mut loops).await;
+        assert_eq!(began.elapsed(), RESTART_PAUSE);
+    }
+}

@@ -210,9 +210,11 @@ fn numbers(version: &str) -> Option<impl Iterator<Item = u64> + '_> {
     let start = version.find(|c: char| c.is_ascii_digit())?;
     let core = version[start..].split(['-', '+', ' ']).next()?;
     let all_numbers = core.split('.').all(|part| part.parse::<u64>().is_ok());
+    // What was built outside of a release calls itself `0.0.0` or `b0-unknown`.
+    let is_told = core.contains(|c: char| matches!(c, '1'..='9'));
     // A version of two numbers means zero for the third, so trailing zeros are left out on both sides.
     let core = core.trim_end_matches(".0");
-    all_numbers.then(|| core.split('.').filter_map(|part| part.parse().ok()))
+    (all_numbers && is_told).then(|| core.split('.').filter_map(|part| part.parse().ok()))
 }
 
 #[cfg(test)]
@@ -232,6 +234,9 @@ mod tests {
             ("b4846", "b4847", true),
             ("b5000", "b4847", false),
             ("unreleased", "0.14.0", false),
+            ("0.0.0", "0.14.0", false),
+            ("b0-unknown", "b4847", false),
+            ("0.0.1", "0.14.0", true),
             ("0.x", "0.14.0", false),
             ("", "0.14.0", false),
             ("99999999999999999999.1", "0.14.0", false),

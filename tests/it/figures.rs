@@ -2,6 +2,7 @@
 
 use arriero::demo;
 
+use crate::support::herd::parse;
 use crate::support::{Herd, herd};
 
 const LABELS: &str = "arriero_model_metric{model=\"llama3:latest\",name=";
@@ -73,6 +74,24 @@ async fn an_answer_too_long_to_keep_is_counted() {
     assert!((256 << 10) < reply.body.len(), "{}", reply.body.len());
     let missed = "arriero_model_metrics_missed_total{node=\"gpu-0\"}";
     herd.until_metric(missed, |count| count == 1.0).await;
+    let page = herd.admin("/metrics").await.text();
+    assert!(!page.contains("arriero_model_metric{"), "{page}");
+}
+
+#[tokio::test]
+async fn figures_end_when_the_types_change_by_which_they_are_taken() {
+    let herd = one().await;
+    let body = r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}]}"#;
+    herd.post("/api/chat", body).await.is(200);
+    herd.is_idle().await;
+    let ours = format!("{LABELS}\"output_tokens\",node=\"gpu-0\"}}");
+    herd.until_metric(&ours, |tokens| tokens == 6.0).await;
+    let endpoint = format!("{{ url: \"{}\", name: gpu-0 }}", herd.nodes[0].url());
+    let changed = format!(
+        "discovery: {{ static: {{ endpoints: [ {endpoint} ] }} }}\ncharacteristics: {{ timeout: 9m }}"
+    );
+    let reloaded = herd.gateway.gateway.reload(parse(&changed));
+    reloaded.expect("a good configuration");
     let page = herd.admin("/metrics").await.text();
     assert!(!page.contains("arriero_model_metric{"), "{page}");
 }

@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use crate::dialect::{Call, Operation};
 use crate::error::{Fault, Kind};
+use crate::gateway::USER_AGENT;
 use crate::gateway::client::{Client, broken};
 use crate::gateway::failure::plain;
 use crate::gateway::proxy::Context;
@@ -168,7 +169,7 @@ impl Desk {
             ("host", source.authority().as_str()),
             ("accept", "*/*"),
             ("accept-encoding", "identity"),
-            ("user-agent", concat!("arriero/", env!("CARGO_PKG_VERSION"))),
+            ("user-agent", USER_AGENT),
         ] {
             request.insert_header(name, value).map_err(broken)?;
         }

@@ -10,6 +10,7 @@ use crate::dialect::Operation;
 use crate::dialect::frame::Lines;
 use crate::dialect::recognize::path_of;
 use crate::error::Fault;
+use crate::gateway::USER_AGENT;
 use crate::gateway::client::broken;
 use crate::gateway::credentials::NodeAccess;
 use crate::gateway::failure::{Broken, plain};
@@ -135,7 +136,7 @@ impl Desk {
             |name: &'static str, value: &str| request.insert_header(name, value).map_err(broken);
         put("content-type", head.content_type)?;
         put("accept", "application/x-ndjson, application/json")?;
-        put("user-agent", concat!("arriero/", env!("CARGO_PKG_VERSION")))?;
+        put("user-agent", USER_AGENT)?;
         put("x-request-id", &self.request_id)?;
         match head.length {
             Some(length) => put("content-length", &length.to_string())?,
