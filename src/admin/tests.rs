@@ -29,25 +29,30 @@ fn the_host_guard_lets_addresses_and_listed_names_in() {
     }
 }
 
-#[test]
-fn the_models_page_and_the_unified_listing_agree_on_what_is_one_model() {
-    let herd = fleet();
-    let view = herd.fleet.view();
-    let stats = served(NOW.wall_ms);
-    let state = State {
-        view: &view,
+/// What the pages are made of, without a word from the machine.
+fn state<'a>(view: &'a Snapshot, stats: &'a Stats) -> State<'a> {
+    State {
+        view,
         draining: false,
         aliases: &[],
         now: NOW,
         about: &about,
         metrics: &Vec::new,
-        stats: &stats,
+        stats,
         process: &|| ProcessFiles {
             status: None,
             meminfo: None,
             memory_max: None,
         },
-    };
+    }
+}
+
+#[test]
+fn the_models_page_and_the_unified_listing_agree_on_what_is_one_model() {
+    let herd = fleet();
+    let view = herd.fleet.view();
+    let stats = served(NOW.wall_ms);
+    let state = state(&view, &stats);
     let page = page(
         "GET",
         "/internal/status/models",
@@ -179,15 +184,10 @@ fn the_pages_are_as_the_golden_files_have_them() {
         meminfo: Some("MemTotal: 8192 kB\n".into()),
         memory_max: Some("max\n".into()),
     };
+    let view = herd.fleet.view();
     let state = State {
-        view: &herd.fleet.view(),
-        draining: false,
-        aliases: &[],
-        now: NOW,
-        about: &about,
-        metrics: &Vec::new,
-        stats: &stats,
         process: &files,
+        ..state(&view, &stats)
     };
     for (name, path, query) in PAGES {
         let page = page("GET", path, Some(query), &state);

@@ -85,12 +85,9 @@ pub fn import_olla(name: &str, text: &str) -> Result<Imported, ConfigError> {
 fn nothing_set<'a>(file: Option<(&'a str, &'a str)>) -> Sources<'a> {
     Sources {
         file,
-        env: &|_| None,
-        env_names: Vec::new(),
         read_file: &|_| Ok(b"secret".to_vec()),
         list_dir: &|_| Ok(Vec::new()),
-        cores: 1,
-        terminal: false,
+        ..Sources::nothing()
     }
 }
 

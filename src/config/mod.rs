@@ -22,6 +22,7 @@ mod schema;
 mod seat;
 mod secrets;
 mod section;
+mod sources;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -41,6 +42,7 @@ pub use problem::ConfigError;
 pub use registry::{Alias, Fallback, Registry, Strategy};
 pub use schema::schema;
 pub use seat::Unsaid;
+pub use sources::Sources;
 
 use crate::glob::Filter;
 use crate::profile::{Profile, Profiles};
@@ -49,24 +51,6 @@ use crate::profile::{Profile, Profiles};
 const ENV_PREFIX: &str = "ARRIERO_";
 /// Names the configuration file, and is therefore no key.
 const FILE_VARIABLE: &str = "ARRIERO_CONFIG";
-
-/// Where a configuration comes from. The caller does all reading.
-pub struct Sources<'a> {
-    /// Name (for messages) and text of the file, if there is one.
-    pub file: Option<(&'a str, &'a str)>,
-    /// The value of an environment variable.
-    pub env: &'a dyn Fn(&str) -> Option<String>,
-    /// Names of all environment variables, so that a mistyped `ARRIERO_…` is found.
-    pub env_names: Vec<String>,
-    /// Reads a key or certificate file; the error says why not, without the path.
-    pub read_file: &'a dyn Fn(&str) -> Result<Vec<u8>, String>,
-    /// Names of the entries of a directory, in any order; the error says why not, without the path.
-    pub list_dir: &'a dyn Fn(&str) -> Result<Vec<String>, String>,
-    /// What `threads: 0` means.
-    pub cores: usize,
-    /// Whether standard error is a terminal, for `logging.format: auto`.
-    pub terminal: bool,
-}
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone)]

@@ -66,16 +66,8 @@ pub(super) struct Known {
 
 /// The schema of the configuration file, as JSON text (draft 2020-12). Depends on nothing but this version.
 pub fn schema() -> String {
-    let sources = Sources {
-        file: None,
-        env: &|_| None,
-        env_names: Vec::new(),
-        read_file: &|_| Err("nothing is read for the schema".to_owned()),
-        list_dir: &|_| Err("nothing is listed for the schema".to_owned()),
-        cores: 1,
-        terminal: false,
-    };
-    let known = load_with_keys(&sources).map_or_else(|_| Known::default(), |(_, known)| known);
+    let known =
+        load_with_keys(&Sources::nothing()).map_or_else(|_| Known::default(), |(_, known)| known);
     let shape = Shape {
         known,
         comments: Comments::of(EXAMPLE),

@@ -31,7 +31,7 @@ pub use listing::{Filter, Format};
 pub use meter::{Close, Meter};
 pub use recognize::{dialect_of, recognize};
 pub use refusal::Refusal;
-pub use verdict::{Verdict, counts_against_node, lacks_model, verdict};
+pub use verdict::{MODEL_GONE, Verdict, counts_against_node, verdict};
 
 use std::ops::Range;
 

@@ -27,6 +27,9 @@ const LOAD_FAILED: &[&str] = &[
     "out-of-memory",
 ];
 
+/// Why another node is asked when one no longer has the model.
+pub const MODEL_GONE: &str = "model_gone";
+
 /// What to do with a node's answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
@@ -41,8 +44,18 @@ fn needs_body(status: u16) -> bool {
     (500..=599).contains(&status) && status != 501
 }
 
-/// Judges an answer by its status and, for server errors, the begin of its body. `on_status` is `proxy.retry.on_status`.
-pub fn verdict(status: u16, body_prefix: &[u8], on_status: &[u16]) -> Verdict {
+/// Judges an answer by its status and, for some errors, the begin of its body. `on_status` is `proxy.retry.on_status`; `had_model`
+/// says that the node was known to have the asked model. Then another node may have it still when this one does not.
+pub fn verdict(status: u16, body_prefix: &[u8], on_status: &[u16], had_model: bool) -> Verdict {
+    match by_status(status, body_prefix, on_status) {
+        Verdict::Relay if had_model && lacks_model(status, body_prefix) => {
+            Verdict::Retry(MODEL_GONE)
+        }
+        verdict => verdict,
+    }
+}
+
+fn by_status(status: u16, body_prefix: &[u8], on_status: &[u16]) -> Verdict {
     match status {
         // No client's credentials reach a node, so it is ours that are wrong; another node may have the right ones.
         401 => Verdict::Retry("unauthorized"),
@@ -61,12 +74,12 @@ pub fn verdict(status: u16, body_prefix: &[u8], on_status: &[u16]) -> Verdict {
 }
 
 /// Whether an answer says that the node does not have the model, in the words of any kind of server.
-pub fn lacks_model(status: u16, body_prefix: &[u8]) -> bool {
-    let body = &body_prefix[..body_prefix.len().min(ERROR_BYTES_MAX)];
-    let body = body.to_ascii_lowercase();
-    let says = |text: &str| memmem::find(&body, text.as_bytes()).is_some();
-    let absent = ["not found", "not_found", "not exist", "no such"];
-    status == 404 && says("model") && absent.into_iter().any(says)
+fn lacks_model(status: u16, body_prefix: &[u8]) -> bool {
+    if status != 404 {
+        return false;
+    }
+    let body = searched(body_prefix).to_ascii_lowercase();
+    says(&body, &["model"]) && says(&body, &["not found", "not_found", "not exist", "no such"])
 }
 
 /// Whether an answer says that the node itself is ill. A full queue is not an illness, nor is one model that cannot be loaded: it
@@ -89,21 +102,25 @@ enum Cause {
 }
 
 fn cause(body_prefix: &[u8]) -> Option<Cause> {
-    let body = &body_prefix[..body_prefix.len().min(ERROR_BYTES_MAX)];
-    let says = |texts: &[&str]| {
-        texts
-            .iter()
-            .any(|text| memmem::find(body, text.as_bytes()).is_some())
-    };
-    if says(CLIENT_ERRORS) {
+    let body = searched(body_prefix);
+    if says(body, CLIENT_ERRORS) {
         Some(Cause::Client)
-    } else if says(RUNNER_STOPPED) {
+    } else if says(body, RUNNER_STOPPED) {
         Some(Cause::Runner)
-    } else if says(LOAD_FAILED) {
+    } else if says(body, LOAD_FAILED) {
         Some(Cause::Load)
     } else {
         None
     }
+}
+
+fn searched(body_prefix: &[u8]) -> &[u8] {
+    &body_prefix[..body_prefix.len().min(ERROR_BYTES_MAX)]
+}
+
+fn says(body: &[u8], texts: &[&str]) -> bool {
+    let mut texts = texts.iter();
+    texts.any(|text| memmem::find(body, text.as_bytes()).is_some())
 }
 
 fn label(status: u16) -> &'static str {
@@ -122,7 +139,7 @@ fn label(status: u16) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::Verdict::{Relay, Retry};
-    use super::{ERROR_BYTES_MAX, Verdict, counts_against_node, needs_body, verdict};
+    use super::{ERROR_BYTES_MAX, MODEL_GONE, Verdict, counts_against_node, needs_body, verdict};
 
     const ON_STATUS: &[u16] = &[502, 503, 504, 429];
 
@@ -166,7 +183,7 @@ mod tests {
         for (status, body, expected, against_node) in CASES {
             let body = body.as_bytes();
             assert_eq!(
-                verdict(*status, body, ON_STATUS),
+                verdict(*status, body, ON_STATUS, false),
                 *expected,
                 "{status} {body:?}"
             );
@@ -179,14 +196,38 @@ mod tests {
     }
 
     #[test]
+    fn a_model_that_is_gone_may_be_elsewhere() {
+        for (status, text, is_gone) in [
+            (404, r#"{"error":"model 'x' not found"}"#, true),
+            (
+                404,
+                r#"{"error":{"message":"The model `x` does not exist.","code":404}}"#,
+                true,
+            ),
+            (404, r#"{"error":{"code":"model_not_found"}}"#, true),
+            (404, r#"{"error":"Model x: no such file"}"#, true),
+            (404, "404 page not found", false),
+            (404, r#"{"error":"model is busy"}"#, false),
+            (400, r#"{"error":"model 'x' not found"}"#, false),
+        ] {
+            let expected = if is_gone { Retry(MODEL_GONE) } else { Relay };
+            let body = text.as_bytes();
+            assert_eq!(verdict(status, body, ON_STATUS, true), expected, "{text}");
+            assert_eq!(verdict(status, body, ON_STATUS, false), Relay, "{text}");
+        }
+        let body = br#"{"error":"model 'x' not found"}"#;
+        assert_eq!(verdict(404, body, &[404], true), Retry("status_404"));
+    }
+
+    #[test]
     fn the_operators_list_decides_the_rest() {
-        assert_eq!(verdict(503, b"", &[]), Relay);
-        assert_eq!(verdict(500, b"", &[500]), Retry("status_500"));
-        assert_eq!(verdict(404, b"", &[404]), Retry("status_404"));
-        assert_eq!(verdict(501, b"", &[501]), Relay);
-        assert_eq!(verdict(418, b"", &[418]), Retry("status_other"));
+        assert_eq!(verdict(503, b"", &[], false), Relay);
+        assert_eq!(verdict(500, b"", &[500], false), Retry("status_500"));
+        assert_eq!(verdict(404, b"", &[404], false), Retry("status_404"));
+        assert_eq!(verdict(501, b"", &[501], false), Relay);
+        assert_eq!(verdict(418, b"", &[418], false), Retry("status_other"));
         let client_error = br#"{"error":"invalid format: x"}"#;
-        assert_eq!(verdict(500, client_error, &[500]), Relay);
+        assert_eq!(verdict(500, client_error, &[500], false), Relay);
     }
 
     #[test]
@@ -194,6 +235,6 @@ mod tests {
         assert!(needs_body(500) && needs_body(503) && !needs_body(501) && !needs_body(404));
         let mut body = vec![b' '; ERROR_BYTES_MAX];
         body.extend_from_slice(b"unable to load model");
-        assert_eq!(verdict(500, &body, &[]), Relay);
+        assert_eq!(verdict(500, &body, &[], false), Relay);
     }
 }

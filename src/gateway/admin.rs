@@ -1,5 +1,6 @@
 //! The admin listener: health, readiness, metrics, status. The pages are `crate::admin`'s; here is who may read them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -153,18 +154,18 @@ impl Gateway {
     /// Whether no node of that name is in service or on its way out, as of now.
     pub(super) fn is_gone(&self) -> impl Fn(&str) -> bool + use<> {
         let view = self.fleet.view();
-        move |name| {
-            let mut nodes = view.nodes.iter().chain(view.leaving());
-            !nodes.any(|node| node.config.name == name)
-        }
+        let nodes = view.nodes.iter().chain(view.leaving());
+        // It is asked of every series.
+        let known: HashSet<String> = nodes.map(|node| node.config.name.clone()).collect();
+        move |name| !known.contains(name)
     }
 }
 
 fn set_gauges(gauges: &Nodes, node: &Node) {
     let name = node.config.name.as_str();
-    let (in_flight, is_up) = (i64::from(node.in_flight()), i64::from(node.is_open()));
+    let (in_flight, is_open) = (i64::from(node.in_flight()), i64::from(node.is_open()));
     gauges.in_flight.with_label_values(&[name]).set(in_flight);
-    gauges.health.with_label_values(&[name]).set(is_up);
+    gauges.health.with_label_values(&[name]).set(is_open);
     let state = node.state().as_str();
     gauges.state.with_label_values(&[name, state]).set(1);
     for model in node.in_memory().take(LOADED_MAX) {

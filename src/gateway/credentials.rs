@@ -257,12 +257,7 @@ mod tests {
             let text = format!("endpoints: [ {{ {endpoint} }} ]");
             let config = config::load(&Sources {
                 file: Some(("test.yaml", &text)),
-                env: &|_| None,
-                env_names: Vec::new(),
-                read_file: &|_| Err("no files here".into()),
-                list_dir: &|_| Err("no files here".into()),
-                cores: 1,
-                terminal: false,
+                ..Sources::nothing()
             });
             let node = Arc::new(config.unwrap().nodes[0].clone());
             let access = NodeAccess::new(node.clone()).unwrap();

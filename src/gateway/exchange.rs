@@ -6,7 +6,7 @@ use futures::FutureExt as _;
 
 use crate::admin;
 use crate::config::Config;
-use crate::dialect::{self, Call, Dialect, Serve};
+use crate::dialect::{self, Call, Dialect, MODEL_GONE, Serve};
 use crate::error::{Fault, Kind};
 use crate::fleet::{NodeId, Observation, Snapshot};
 use crate::model::{self, ModelKey};
@@ -19,7 +19,6 @@ use super::listings;
 use super::outgoing::{Asked, Outgoing};
 use super::proxy::Context;
 use super::relay::Served;
-use super::upstream::MODEL_GONE;
 use super::{Gateway, moment};
 
 impl Gateway {

@@ -31,8 +31,6 @@ const DECLINED_BYTES_MAX: usize = 64 * 1024;
 const DECLINED_PATIENCE: Duration = Duration::from_secs(5);
 /// Longest time a node's connection waits in the pool.
 const POOL_IDLE: Duration = Duration::from_secs(60);
-/// Why another node is asked when one no longer has the model.
-pub(super) const MODEL_GONE: &str = "model_gone";
 /// Why a node without an address cannot be asked.
 pub(super) const UNRESOLVED: &str = "its host name could not be resolved yet";
 
@@ -310,15 +308,9 @@ async fn judge(
         return Ok(answer);
     }
     let (body, whole) = answer.read_whole().await;
-    // It was known to have it: somebody took it away behind our back, and others may have it still.
-    let is_gone = route.place.is_some() && dialect::lacks_model(status, &body);
-    match dialect::verdict(status, &body, retry_on) {
-        Verdict::Relay if !is_gone => Ok(answer),
-        verdict => {
-            let reason = match verdict {
-                Verdict::Retry(reason) => reason,
-                Verdict::Relay => MODEL_GONE,
-            };
+    match dialect::verdict(status, &body, retry_on, route.place.is_some()) {
+        Verdict::Relay => Ok(answer),
+        Verdict::Retry(reason) => {
             let blames_node = dialect::counts_against_node(status, &body);
             let head = client_head(status, &answer.node.head().headers)?;
             let declined = Declined {

@@ -22,20 +22,11 @@ pub(super) fn refuse_cloud(name: &str, view: &Snapshot) -> Result<(), Fault> {
 
 /// A change is made from a model itself: no node knows what an alias stands for.
 pub(super) fn refuse_alias(name: &str, view: &Snapshot) -> Result<(), Fault> {
-    let Ok(key) = ModelKey::parse(name) else {
-        return Ok(());
-    };
-    match view.holders(&key) {
-        Some(_) => Ok(()),
-        None => {
-            let unknown = Fault::new(Kind::UnknownModel, "");
-            let told = told_of_alias(unknown, &key, view);
-            if told.message.is_empty() {
-                Ok(())
-            } else {
-                Err(told)
-            }
-        }
+    let key = ModelKey::parse(name).ok();
+    let lacking = key.filter(|key| view.holders(key).is_none());
+    match lacking.and_then(|key| alias_fault(&key, view)) {
+        Some(fault) => Err(fault),
+        None => Ok(()),
     }
 }
 
@@ -60,13 +51,16 @@ pub fn free_name(name: &str, view: &Snapshot) -> Result<ModelKey, Fault> {
 
 /// A 404 for a name that stands for others says so: a change is never made to what an alias stands for.
 pub(super) fn told_of_alias(fault: Fault, key: &ModelKey, view: &Snapshot) -> Fault {
-    match Alias::find(&view.rules().aliases, key) {
-        Some(alias) if fault.kind == Kind::UnknownModel => Fault::new(
-            Kind::UnknownModel,
-            format!("{}; name the model itself", alias_of(alias)),
-        ),
-        _ => fault,
-    }
+    let told = || alias_fault(key, view);
+    let alias = (fault.kind == Kind::UnknownModel).then(told).flatten();
+    alias.unwrap_or(fault)
+}
+
+/// The 404 for a name that stands for others; `None` when it does not.
+fn alias_fault(key: &ModelKey, view: &Snapshot) -> Option<Fault> {
+    let alias = Alias::find(&view.rules().aliases, key)?;
+    let message = format!("{}; name the model itself", alias_of(alias));
+    Some(Fault::new(Kind::UnknownModel, message))
 }
 
 fn alias_of(alias: &Alias) -> String {

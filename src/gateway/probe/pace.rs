@@ -38,19 +38,11 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config;
 
     #[test]
     fn the_worst_case_of_a_death_is_found_out_in_less_than_two_intervals() {
-        let sources = crate::config::Sources {
-            file: None,
-            env: &|_| None,
-            env_names: Vec::new(),
-            read_file: &|_| Err("no files here".into()),
-            list_dir: &|_| Err("no files here".into()),
-            cores: 1,
-            terminal: false,
-        };
-        let config = crate::config::load(&sources).unwrap();
+        let config = config::load(&config::Sources::nothing()).unwrap();
         for interval_ms in [200, 1000, 2000, 5000, 60_000] {
             for timeout_ms in [100, 2000, 60_000] {
                 for tries in [1, 2, 3, 5] {

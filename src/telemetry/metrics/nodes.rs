@@ -12,7 +12,7 @@ pub struct Nodes {
     pub errors: IntCounterVec,
     /// `arriero_upstream_inflight` by `node`: slots taken by this gateway.
     pub in_flight: IntGaugeVec,
-    /// `arriero_upstream_health` by `node`: 1 up or on trial, 0 down or unknown.
+    /// `arriero_upstream_health` by `node`: 1 healthy or on trial, 0 in every other state.
     pub health: IntGaugeVec,
     /// `arriero_upstream_state` by `node` and `state`: 1 for the state it is in.
     pub state: IntGaugeVec,
@@ -48,7 +48,11 @@ impl Nodes {
                 "Slots taken by this gateway",
                 &["node"],
             )?,
-            health: declare.gauges("upstream_health", "1 up, 0 down or unknown", &["node"])?,
+            health: declare.gauges(
+                "upstream_health",
+                "1 healthy or on trial, 0 in every other state",
+                &["node"],
+            )?,
             state: declare.gauges(
                 "upstream_state",
                 "1 for the state each node is in",
