@@ -84,15 +84,7 @@ fn bodies() -> Result<()> {
 
 fn routes() -> Result<()> {
     let model = ModelKey::parse("model-1")?;
-    let ask = Ask {
-        wanted: Wanted::new("model-1", &model, &[]),
-        operation: Operation::Chat,
-        needs: Needs::default(),
-        mount: &Mount::All,
-        node_index: None,
-        tried: &[],
-        fallback: Fallback::None,
-    };
+    let ask = Ask::plain(Wanted::new("model-1", &model, &[]), Operation::Chat);
     for (nodes, models) in [(3, 3), (50, 3), (200, 200), (500, 3)] {
         let fleet = fleet(nodes, models)?;
         let view = fleet.view();

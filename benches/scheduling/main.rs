@@ -1,6 +1,7 @@
 //! What scheduling decides, over a modelled fleet in virtual time; `docs/benchmarks.md` tells how to read its tables.
 #![expect(clippy::print_stdout, reason = "its tables are for a terminal")]
 
+mod arriero;
 mod baselines;
 mod chance;
 mod engine;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::arriero::Arriero;
 use crate::baselines::{Baseline, Rule};
 use crate::fleet::NodeSpec;
 use crate::node::Loaded;
@@ -101,6 +102,10 @@ pub(crate) const CONTENDERS: &[Contender] = &[
     Contender {
         name: WARM_ELSE_LEAST,
         build: |nodes, seed| Box::new(Baseline::new(Rule::WarmElseLeast, nodes, seed)),
+    },
+    Contender {
+        name: ARRIERO,
+        build: |nodes, seed| Box::new(Arriero::new(nodes, seed)),
     },
 ];
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::fleet::{Holder, Installed, Scope, Snapshot, Traits};
+use crate::fleet::{Holder, Installed, Scope, Seats, Snapshot, Traits};
 
 use super::State;
 use super::endpoint;
@@ -166,7 +166,7 @@ fn resources(traits: &Traits) -> Value {
         "gpu_memory_gb": gb(demand.gpu_gb),
         "requires_gpu": demand.requires_gpu,
         "load_time_s": told(demand.load_time.as_secs_f64()),
-        "max_concurrent": traits.limit.map(|limit| limit.requests),
-        "hard": traits.limit.is_some_and(|limit| limit.hard),
+        "max_concurrent": traits.slots(),
+        "hard": matches!(traits.seats, Seats::Written(_)),
     })
 }

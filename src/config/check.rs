@@ -229,6 +229,8 @@ fn proxy(mut s: Section) -> Proxy {
     let queue = Queue {
         length_max: q.count("max_length", 512, 0..=1_000_000),
         wait_max: q.duration("max_wait", seconds(60)),
+        swap_wait_max: q.duration_or_zero("swap_patience", seconds(10)),
+        background_wait_max: q.duration_or_zero("background_patience", seconds(30)),
     };
     q.close();
     let proxy = Proxy {
@@ -241,6 +243,7 @@ fn proxy(mut s: Section) -> Proxy {
             .filter(|limit| !limit.is_zero()),
         retry,
         queue,
+        larger_context: s.flag("larger_context", true),
     };
     s.close();
     proxy

@@ -160,6 +160,8 @@ pub struct Proxy {
     pub retry: Retry,
     /// Who may wait for a free slot.
     pub queue: Queue,
+    /// Whether a request that asks for a context shorter than that of the runner in memory takes that one, which saves a load.
+    pub larger_context: bool,
 }
 
 /// `proxy.retry`: when another node is tried.
@@ -180,6 +182,10 @@ pub struct Queue {
     pub length_max: usize,
     /// Longest wait of one request, then 503. Never 0.
     pub wait_max: Duration,
+    /// How long a request that needs a model loaded lets those pass that need none.
+    pub swap_wait_max: Duration,
+    /// How long background work lets interactive work pass.
+    pub background_wait_max: Duration,
 }
 
 /// A node as the configuration describes it.

@@ -70,6 +70,7 @@ pub(super) fn with_loaded(current: &Snapshot, at: usize, models: Vec<Loaded>) ->
     if *before.loaded == *models {
         return None;
     }
+    before.counters.memory.seen(&before.loaded, &models);
     let mut nodes = current.nodes.clone();
     nodes[at].loaded = models.into();
     // Under traffic every poll brings new expiry times; the index must not be rebuilt for that.

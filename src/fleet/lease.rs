@@ -3,9 +3,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 
+use super::ledger::{Ledger, Shown};
+use super::runner::RunnerKey;
 use super::snapshot::Counters;
 use super::traits::{Seat, Traits};
 use super::{Fleet, NodeId};
@@ -17,16 +20,24 @@ pub struct Lease {
     addr: Option<SocketAddr>,
     counters: Arc<Counters>,
     seat: Option<Seat>,
+    /// Slots that the model is assumed to have while nothing is learned.
+    assumed: u32,
     freed: Arc<Notify>,
 }
 
 /// While it lives, the node is known to load a model for the request.
 #[derive(Debug)]
-pub struct Loading(Arc<Counters>);
+pub struct Loading {
+    counters: Arc<Counters>,
+    ledger: Option<Arc<Ledger>>,
+}
 
 impl Drop for Loading {
     fn drop(&mut self) {
-        self.0.loading.fetch_sub(1, Ordering::Relaxed);
+        self.counters.loading.fetch_sub(1, Ordering::Relaxed);
+        if let Some(ledger) = &self.ledger {
+            ledger.end_load();
+        }
     }
 }
 
@@ -37,9 +48,47 @@ impl Lease {
     }
 
     /// Notes that the request's model is not in the node's memory, until the first byte of the answer is there.
-    pub fn loading(&self) -> Loading {
+    pub fn loading(&self, uptime: Duration) -> Loading {
         self.counters.loading.fetch_add(1, Ordering::Relaxed);
-        Loading(self.counters.clone())
+        let ledger = self.ledger().map(Arc::clone);
+        if let Some(ledger) = &ledger {
+            ledger.begin_load(uptime);
+        }
+        Loading {
+            counters: self.counters.clone(),
+            ledger,
+        }
+    }
+
+    /// What is known of the model on that node; `None` when nobody knows whether it has it.
+    pub fn ledger(&self) -> Option<&Arc<Ledger>> {
+        self.seat.as_ref().map(Seat::ledger)
+    }
+
+    /// Notes with which options the model is asked for.
+    pub fn asks(&self, runner: RunnerKey, uptime: Duration) {
+        if let Some(ledger) = self.ledger() {
+            ledger.asks(runner, uptime);
+        }
+    }
+
+    /// Notes what the request has shown when it ended well.
+    pub fn served(&self, shown: Shown) {
+        if let Some(seat) = &self.seat {
+            let at_once = seat.at_once;
+            seat.ledger().served(&Shown { at_once, ..shown }, self.assumed);
+        }
+    }
+
+    /// Notes that the request failed, and whether the node said that it has too much to do. How its runner was started is not known
+    /// any more.
+    pub fn failed(&self, is_busy: bool) {
+        if let Some(seat) = &self.seat {
+            seat.ledger().forget_runner();
+            if is_busy {
+                seat.ledger().refused(seat.at_once, self.assumed);
+            }
+        }
     }
 
     /// Where the node was when the slot was taken; `None` while its name is not resolved. It stays even if the node leaves.
@@ -75,6 +124,7 @@ impl Fleet {
             addr: node.addr,
             counters: Arc::clone(counters),
             seat: None,
+            assumed: model.map_or(1, Traits::slots_assumed),
             freed: Arc::clone(&self.freed),
         };
         if let Some(model) = model {

@@ -54,6 +54,10 @@ pub struct Loaded {
     pub digest: Arc<str>,
     /// When the node will unload it; `None` when the listing does not say.
     pub expires: Option<Timestamp>,
+    /// What it takes of the memory it is in, bytes; 0 when the listing does not say.
+    pub bytes: u64,
+    /// The context its runner was started with, tokens; `None` when the listing does not say, as before Ollama 0.11.
+    pub context: Option<u64>,
     /// The entry as the node wrote it: one JSON object.
     pub raw: Arc<str>,
 }
@@ -129,6 +133,8 @@ pub fn ps(body: &[u8]) -> Result<Vec<Loaded>, String> {
         name,
         digest: fields.word("digest"),
         expires: fields.timestamp("expires_at"),
+        bytes: fields.count("size").unwrap_or(0),
+        context: fields.count("context_length").filter(|tokens| 0 < *tokens),
         raw,
     };
     // What it lacks the listing of what is installed lacks too, and that tells of it.

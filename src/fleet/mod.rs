@@ -19,7 +19,18 @@ mod snapshot;
 pub use snapshot::{Holder, Node, Snapshot};
 
 mod lease;
-pub use lease::Lease;
+pub use lease::{Lease, Loading};
+
+mod ledger;
+pub use ledger::{Ledger, Shown};
+
+mod limiter;
+
+mod memory;
+pub use memory::{Resident, Room};
+
+mod runner;
+pub use runner::{NumCtx, RunnerFit, RunnerKey};
 
 mod warmth;
 
@@ -49,7 +60,7 @@ mod offer;
 pub use offer::{Offered, own_name};
 
 mod traits;
-pub use traits::{Abilities, Ability, Traits};
+pub use traits::{Abilities, Ability, Seats, Traits};
 
 mod rules;
 pub use rules::Rules;
@@ -340,6 +351,7 @@ impl Writer {
             offered: Arc::default(),
             stale: false,
             loaded: Arc::default(),
+            residents: Arc::default(),
             counters: Arc::default(),
         }
     }

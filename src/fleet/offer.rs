@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use crate::config::NodeConfig;
+use crate::fleet::ledger::Ledger;
 use crate::fleet::listing::Installed;
 use crate::fleet::traits::Traits;
 use crate::model::ModelKey;
@@ -19,6 +20,24 @@ pub struct Offered {
     pub place: usize,
     /// What it can do and needs there.
     pub traits: Arc<Traits>,
+    file: File,
+}
+
+/// What is loaded when a model is asked for: names of one file share a runner, and so what is known of it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum File {
+    Digest(Arc<str>),
+    /// The listing tells no digest.
+    Named(ModelKey),
+}
+
+impl File {
+    fn of(model: &Installed) -> File {
+        match model.digest.is_empty() {
+            true => File::Named(model.key.clone()),
+            false => File::Digest(Arc::clone(&model.digest)),
+        }
+    }
 }
 
 /// A node's rule, ready to be applied to many names.
@@ -63,7 +82,8 @@ pub(super) fn offered(
     before: &[Offered],
 ) -> Arc<[Offered]> {
     let rule = Rule::of(node);
-    let seats: HashMap<_, _> = before.iter().map(|it| it.traits.seats()).collect();
+    let known = before.iter().map(|it| (it.file.clone(), Arc::clone(it.traits.shared_ledger())));
+    let mut ledgers: HashMap<File, Arc<Ledger>> = known.collect();
     let mut seen = HashSet::with_capacity(installed.len());
     let mut offered = Vec::with_capacity(installed.len());
     for (place, model) in installed.iter().enumerate() {
@@ -73,12 +93,14 @@ pub(super) fn offered(
         if let Some((key, name)) = rule.name(&model.key, &model.name)
             && seen.insert(key.clone())
         {
-            let seats = seats.get(&model.key).map(|seats| Arc::clone(seats));
+            let file = File::of(model);
+            let ledger = Arc::clone(ledgers.entry(file.clone()).or_default());
             offered.push(Offered {
                 key,
                 name,
                 place,
-                traits: Arc::new(Traits::of(node, model, seats)),
+                traits: Arc::new(Traits::of(node, model, ledger)),
+                file,
             });
         }
     }

@@ -13,6 +13,7 @@ use crate::fleet::NodeId;
 use crate::fleet::catalogue::{self, Conflict, Groups, Moment, Scope};
 use crate::fleet::health::{Health, Spared};
 use crate::fleet::listing::{Installed, Loaded};
+use crate::fleet::memory::{Memory, Resident, Room};
 use crate::fleet::moments::Moments;
 use crate::fleet::offer::Offered;
 use crate::fleet::pages::{Expiring, Live, Pages};
@@ -21,7 +22,7 @@ use crate::fleet::state::State;
 use crate::fleet::traits::Traits;
 use crate::fleet::warmth::Warmth;
 use crate::model::ModelKey;
-use crate::profile::{Needs, Shortcoming};
+use crate::profile::{Listing, Needs, Shortcoming};
 
 /// All nodes as they were when the last visible change was observed.
 #[derive(Debug)]
@@ -63,6 +64,8 @@ pub struct Node {
     pub(super) stale: bool,
     /// Emptied when the node goes down: nobody knows what a lost node holds in memory.
     pub loaded: Arc<[Loaded]>,
+    /// The same, as far as it would have to make room for others; rebuilt with the index.
+    pub(super) residents: Arc<[Resident]>,
     pub(super) counters: Arc<Counters>,
 }
 
@@ -77,6 +80,8 @@ pub struct Holder {
     pub spelled: Arc<str>,
     /// Whether the model is in the node's memory.
     pub warm: bool,
+    /// The context its runner has there, tokens, where the node says so.
+    pub context: Option<u64>,
     /// Whether the node would ask another company's server for it.
     pub remote: bool,
     /// What it can do and needs there.
@@ -98,6 +103,8 @@ pub(super) struct Counters {
     /// Whether a success would change nothing in the health machine.
     pub(super) steady: AtomicBool,
     moments: Moments,
+    /// How much it was seen to hold.
+    pub(super) memory: Memory,
 }
 
 impl Node {
@@ -108,12 +115,32 @@ impl Node {
 
     /// Whether a request waits for a model that the node has to load first.
     pub fn is_loading(&self) -> bool {
-        self.counters.loading.load(Ordering::Relaxed) > 0
+        0 < self.loads_under_way()
+    }
+
+    /// Requests that wait for a model which the node has to load first.
+    pub fn loads_under_way(&self) -> u32 {
+        self.counters.loading.load(Ordering::Relaxed)
     }
 
     /// An ordinal that grows with every lease of the fleet; 0 when the node was never picked.
     pub fn last_picked(&self) -> u64 {
         self.counters.last_picked.load(Ordering::Relaxed)
+    }
+
+    /// The models in its memory, where it loads them when they are asked for.
+    pub fn residents(&self) -> &[Resident] {
+        &self.residents
+    }
+
+    /// Whether a model of so many bytes fits into its memory beside what is there.
+    pub fn room(&self, bytes: u64) -> Room {
+        self.counters.memory.room(&self.residents, bytes)
+    }
+
+    /// Whether it loads a model when it is asked for, and what it holds changes thereby.
+    pub fn loads_on_demand(&self) -> bool {
+        self.config.profile.listing == Listing::Ollama
     }
 
     /// When it was last watched.
@@ -181,10 +208,11 @@ impl Node {
 impl Snapshot {
     /// `leaving`: nodes of the snapshot before that are no longer in the configuration.
     pub(super) fn new(nodes: Vec<Node>, leaving: Vec<Node>, rules: Arc<Rules>) -> Snapshot {
+        let mut nodes = nodes;
         let places = nodes.iter().enumerate().map(|(at, node)| (node.id, at));
         Snapshot {
             places: Arc::new(places.collect()),
-            index: Arc::new(index(&nodes)),
+            index: Arc::new(index(&mut nodes)),
             nodes,
             leaving,
             rules,
@@ -195,9 +223,9 @@ impl Snapshot {
     }
 
     /// The same nodes with other models, or with models that are warm elsewhere.
-    pub(super) fn with_other_models(&self, nodes: Vec<Node>) -> Snapshot {
+    pub(super) fn with_other_models(&self, mut nodes: Vec<Node>) -> Snapshot {
         Snapshot {
-            index: Arc::new(index(&nodes)),
+            index: Arc::new(index(&mut nodes)),
             pages: Arc::default(),
             expiring: Arc::default(),
             live: Arc::default(),
@@ -370,18 +398,30 @@ impl Snapshot {
     }
 }
 
-fn index(nodes: &[Node]) -> Index {
+/// Who has which model, and what is in whose memory.
+fn index(nodes: &mut [Node]) -> Index {
     let mut index = Index::new();
+    let mut held: Vec<(usize, ModelKey, Resident)> = Vec::new();
     for (at, node) in nodes.iter().enumerate() {
         let warmth = Warmth::of(node);
         let models = node.models();
         for (place, offered) in node.offered().iter().enumerate() {
             let model = &models[offered.place];
+            let runner = warmth.runner(model);
+            if let Some(runner) = runner.filter(|_| node.loads_on_demand()) {
+                let resident = Resident {
+                    traits: Arc::clone(&offered.traits),
+                    bytes: runner.bytes,
+                    copies: 0,
+                };
+                held.push((at, offered.key.clone(), resident));
+            }
             let holder = Holder {
                 node: node.id,
                 at,
                 spelled: Arc::clone(&model.name),
-                warm: warmth.is_warm(model),
+                warm: runner.is_some(),
+                context: runner.and_then(|runner| runner.context),
                 remote: model.about.remote,
                 traits: Arc::clone(&offered.traits),
                 place,
@@ -392,5 +432,25 @@ fn index(nodes: &[Node]) -> Index {
             }
         }
     }
+    settle(nodes, held, &index);
     index
+}
+
+/// Tells each node what is in its memory; names of one file are one model there.
+fn settle(nodes: &mut [Node], held: Vec<(usize, ModelKey, Resident)>, index: &Index) {
+    let mut residents: Vec<Vec<Resident>> = vec![Vec::new(); nodes.len()];
+    for (at, key, mut resident) in held {
+        if residents[at].iter().any(|it| it.traits == resident.traits) {
+            continue;
+        }
+        let holders = index.get(&key).map_or(&[][..], Vec::as_slice);
+        let warm = holders.iter().filter(|it| it.warm && it.at != at);
+        resident.copies = warm.count() as u32;
+        residents[at].push(resident);
+    }
+    for (node, residents) in nodes.iter_mut().zip(residents) {
+        if !(node.residents.is_empty() && residents.is_empty()) {
+            node.residents = residents.into();
+        }
+    }
 }

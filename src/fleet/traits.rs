@@ -1,13 +1,21 @@
 //! What a model can do and needs on one node, worked out once, when the node lists it or the node's settings change.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::config::NodeConfig;
+use crate::fleet::ledger::Ledger;
 use crate::fleet::listing::Installed;
 use crate::fleet::unify::About;
-use crate::model::ModelKey;
 use crate::profile::{Demand, Limit};
+
+/// Requests at once that a model is expected to take well, until something is known about it.
+const SLOTS_ASSUMED: u32 = 4;
+/// How fast a model is read from a disk whose speed nobody knows yet, bytes per second.
+const DISK_BYTES_PER_S: f32 = 1.5e9;
+/// What a load takes however small the model is, seconds.
+const LOAD_MIN_S: f32 = 0.5;
+/// How fast a prompt is read by a node of which nothing is known yet, tokens per second.
+const PREFILL_ASSUMED: f32 = 1000.0;
 
 /// Whether a model can do something, and how we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,22 +52,31 @@ pub struct Traits {
     pub context_max: Option<u64>,
     /// What it needs, by its real size and quantisation.
     pub demand: Demand,
-    /// Requests it may have at once on this node; `None` leaves that to the node's slots.
-    pub limit: Option<Limit>,
-    seats: Arc<Seats>,
+    /// On disk, bytes, as far as the listing says.
+    pub size_bytes: Option<u64>,
+    /// What bounds the requests it may have at once.
+    pub seats: Seats,
+    ledger: Arc<Ledger>,
 }
 
-/// Requests in flight for one model on one node. They outlive the listings that tell of the model.
-#[derive(Debug)]
-pub(super) struct Seats {
-    /// The node's own name for it, comparable.
-    model: ModelKey,
-    in_flight: AtomicU32,
+/// What bounds the requests that a model may have at once on one node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seats {
+    /// Nothing but the node's slots, which the operator wrote.
+    Unbounded,
+    /// So many, since the operator wrote it.
+    Written(u32),
+    /// What is learned; until then so many.
+    Learned(u32),
 }
 
 /// One request for a model on a node, counted until it is dropped.
 #[derive(Debug)]
-pub(super) struct Seat(Arc<Seats>);
+pub(super) struct Seat {
+    ledger: Arc<Ledger>,
+    /// How many were under way when it was taken, itself included.
+    pub(super) at_once: u32,
+}
 
 impl Ability {
     /// Whether the node itself says that the model cannot.
@@ -94,60 +111,103 @@ impl Abilities {
 }
 
 impl Traits {
-    /// Of a model of this node; `seats` are those of the same model in the listing before.
-    pub(super) fn of(node: &NodeConfig, model: &Installed, seats: Option<Arc<Seats>>) -> Traits {
+    /// Of a model of this node; `ledger` is that of the same file in the listing before.
+    pub(super) fn of(node: &NodeConfig, model: &Installed, ledger: Arc<Ledger>) -> Traits {
         let about = &model.about;
         let size = Some(&*about.size_word).filter(|word| !word.is_empty());
         let quantization = Some(&*about.quantization_word).filter(|word| !word.is_empty());
         let demand = node.profile.needs_of(&model.name, size, quantization);
-        // A written number of slots is the operator's word for the node; what we assumed of its models is none.
-        let limit = demand.max_concurrent;
-        let limit = limit.filter(|limit| limit.hard || node.slots.is_none());
-        let free = || {
-            let model = model.key.clone();
-            let in_flight = AtomicU32::new(0);
-            Arc::new(Seats { model, in_flight })
-        };
         Traits {
             abilities: Abilities::of(about),
             context_max: about.context_max,
             demand,
-            limit,
-            seats: seats.unwrap_or_else(free),
+            size_bytes: about.size_bytes,
+            seats: Seats::of(node, demand.max_concurrent),
+            ledger,
         }
     }
 
-    /// Requests under way for this model on this node, from the decision to send on.
-    pub fn in_flight(&self) -> u32 {
-        self.seats.in_flight.load(Ordering::Relaxed)
+    /// What requests have shown of it here.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
-    /// Takes a seat, unless a limit that must be kept is reached.
+    pub(super) fn shared_ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Requests it may have at once here now; `None` leaves that to the node's slots.
+    pub fn slots(&self) -> Option<u32> {
+        match self.seats {
+            Seats::Unbounded => None,
+            Seats::Written(most) => Some(most),
+            Seats::Learned(assumed) => Some(self.ledger.slots(assumed)),
+        }
+    }
+
+    /// Slots that are assumed of it while nothing is learned.
+    pub(super) fn slots_assumed(&self) -> u32 {
+        match self.seats {
+            Seats::Written(slots) | Seats::Learned(slots) => slots,
+            Seats::Unbounded => SLOTS_ASSUMED,
+        }
+    }
+
+    /// How long it takes to load here, seconds: as seen, or by its size, or as its type says.
+    pub fn load_s(&self) -> f32 {
+        self.ledger.load_s().unwrap_or_else(|| {
+            let by_size = |bytes: u64| LOAD_MIN_S + bytes as f32 / DISK_BYTES_PER_S;
+            let of_type = || self.demand.load_time.as_secs_f32().max(LOAD_MIN_S);
+            self.size_bytes.map_or_else(of_type, by_size)
+        })
+    }
+
+    /// How long a prompt of so many tokens takes to be read here, seconds.
+    pub fn prefill_s(&self, tokens: u64) -> f32 {
+        tokens as f32 / self.ledger.prefill().unwrap_or(PREFILL_ASSUMED)
+    }
+
+    /// Takes a seat, unless all are taken.
     pub(super) fn take_seat(&self) -> Option<Seat> {
-        let hard = self.limit.filter(|limit| limit.hard);
-        let max = hard.map_or(u32::MAX, |limit| limit.requests);
-        let taken = |in_flight: u32| (in_flight < max).then(|| in_flight + 1);
-        let in_flight = &self.seats.in_flight;
-        let before = in_flight.fetch_update(Ordering::AcqRel, Ordering::Relaxed, taken);
-        before.ok().map(|_| Seat(Arc::clone(&self.seats)))
+        let at_once = self.ledger.enter(self.slots().unwrap_or(u32::MAX))?;
+        Some(Seat {
+            ledger: Arc::clone(&self.ledger),
+            at_once,
+        })
     }
+}
 
-    /// For the next listing that has the model.
-    pub(super) fn seats(&self) -> (&ModelKey, &Arc<Seats>) {
-        (&self.seats.model, &self.seats)
+impl Seats {
+    /// A written number of slots is the operator's word for the node; what is assumed of its models is none.
+    fn of(node: &NodeConfig, of_model: Option<Limit>) -> Seats {
+        match of_model {
+            Some(limit) if limit.hard => Seats::Written(limit.requests),
+            _ if node.slots.is_some() => Seats::Unbounded,
+            Some(limit) => Seats::Learned(limit.requests),
+            None => {
+                let of_type = node.profile.characteristics.max_concurrent;
+                Seats::Learned(of_type.map_or(SLOTS_ASSUMED, |limit| limit.requests))
+            }
+        }
+    }
+}
+
+impl Seat {
+    pub(super) fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::AcqRel);
+        self.ledger.leave();
     }
 }
 
-/// The same model on the same node: what is counted together is one.
+/// The same file on the same node: what is counted together is one.
 impl PartialEq for Traits {
     fn eq(&self, other: &Traits) -> bool {
-        Arc::ptr_eq(&self.seats, &other.seats)
+        Arc::ptr_eq(&self.ledger, &other.ledger)
     }
 }
 

@@ -1,11 +1,20 @@
 //! Which models a node has in its memory, be it that it says so or that servers of its type hold what they list.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use crate::fleet::listing::Installed;
+use crate::fleet::listing::{Installed, Loaded};
 use crate::fleet::snapshot::Node;
 use crate::model::ModelKey;
 use crate::profile::Listing;
+
+/// What a node says of a model in its memory.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Runner {
+    /// What it takes, bytes; 0 when the node does not say.
+    pub(super) bytes: u64,
+    /// Its context, tokens.
+    pub(super) context: Option<u64>,
+}
 
 /// Which models of one node are in its memory.
 #[derive(PartialEq, Eq)]
@@ -14,8 +23,8 @@ pub(super) enum Warmth<'a> {
     All,
     /// By digest, because copies of a model share one runner and only the name that loaded first is listed.
     Listed {
-        digests: HashSet<&'a str>,
-        keys: HashSet<&'a ModelKey>,
+        digests: HashMap<&'a str, Runner>,
+        keys: HashMap<&'a ModelKey, Runner>,
     },
 }
 
@@ -24,18 +33,29 @@ impl Warmth<'_> {
         if node.config.profile.listing != Listing::Ollama {
             return Warmth::All;
         }
-        let digests = node.loaded.iter().map(|model| model.digest.as_ref());
+        let runner = |model: &Loaded| Runner {
+            bytes: model.bytes,
+            context: model.context,
+        };
+        let digests = node.loaded.iter().map(|it| (it.digest.as_ref(), runner(it)));
+        let keys = node.loaded.iter().map(|it| (&it.key, runner(it)));
         Warmth::Listed {
-            digests: digests.filter(|digest| !digest.is_empty()).collect(),
-            keys: node.loaded.iter().map(|model| &model.key).collect(),
+            digests: digests.filter(|(digest, _)| !digest.is_empty()).collect(),
+            keys: keys.collect(),
         }
     }
 
     pub(super) fn is_warm(&self, model: &Installed) -> bool {
+        self.runner(model).is_some()
+    }
+
+    /// What is known of the model's runner; `None` when it is not in memory.
+    pub(super) fn runner(&self, model: &Installed) -> Option<Runner> {
         match self {
-            Warmth::All => model.loaded != Some(false),
+            Warmth::All => (model.loaded != Some(false)).then(Runner::default),
             Warmth::Listed { digests, keys } => {
-                digests.contains(model.digest.as_ref()) || keys.contains(&model.key)
+                let by_digest = digests.get(model.digest.as_ref());
+                by_digest.or_else(|| keys.get(&model.key)).copied()
             }
         }
     }

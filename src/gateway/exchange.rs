@@ -5,6 +5,7 @@ use std::pin::pin;
 use futures::FutureExt as _;
 
 use crate::admin;
+use crate::admission::{Claim, Class, Tenant};
 use crate::config::Config;
 use crate::dialect::{self, Call, Dialect, MODEL_GONE, Serve};
 use crate::error::{Fault, Kind};
@@ -18,7 +19,8 @@ use super::failure::Failed;
 use super::listings;
 use super::outgoing::{Asked, Outgoing};
 use super::proxy::Context;
-use super::relay::Served;
+use super::place::Placed;
+use super::relay::{Expected, Served};
 use super::{Gateway, moment};
 
 impl Gateway {
@@ -77,6 +79,10 @@ impl Gateway {
             facts,
             key,
             body,
+            claim: Claim {
+                tenant: Tenant(0),
+                class: Class::Interactive,
+            },
         };
         ctx.asked(&asked, &self.fleet.view());
         refuse_cloud(&asked)?;
@@ -94,7 +100,7 @@ impl Gateway {
         let mut last: Option<Failed> = None;
         loop {
             ctx.record.phase = Phase::Queue;
-            let placed = match self.find(client, &asked, &tried, ctx).await {
+            let mut placed = match self.find(client, &asked, &tried, ctx).await {
                 Ok(placed) => placed,
                 // Nobody is left to try: what the last node said is truer than what we could say.
                 Err(fault) => {
@@ -113,15 +119,19 @@ impl Gateway {
             );
             let outgoing = Outgoing::new(client, &asked, &placed, &ctx.record.request_id)?;
             let sent = {
-                let _loading = (!placed.route.warm).then(|| placed.lease.loading());
                 let attempt = pin!(self.send(&placed, &outgoing, &ctx.config));
                 client.unless_gone(attempt).await?
             };
             match sent {
                 Ok(answer) => {
                     ctx.record.phase = Phase::Stream;
+                    self.loaded(&mut placed);
                     let served = Served {
                         is_alias: asked.wanted(&ctx.config).is_alias(),
+                        expected: Expected {
+                            prompt_tokens: asked.facts.prompt_tokens(),
+                            claim: asked.claim,
+                        },
                         call: asked.call,
                         placed,
                     };
@@ -130,6 +140,7 @@ impl Gateway {
                     return self.relay(client, answer, served, ctx).await;
                 }
                 Err(failed) => {
+                    placed.lease.failed(failed.is_busy());
                     self.blame(&failed, &placed.route, tried.is_empty());
                     tried.push(placed.route.node);
                     drop(placed);
@@ -140,6 +151,15 @@ impl Gateway {
                     last = Some(failed);
                 }
             }
+        }
+    }
+
+    /// The first byte is there, and so is the model.
+    fn loaded(&self, placed: &mut Placed) {
+        if placed.loading.take().is_some()
+            && let Some(ledger) = placed.lease.ledger()
+        {
+            ledger.loaded(placed.since.elapsed(), self.uptime());
         }
     }
 

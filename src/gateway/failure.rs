@@ -124,6 +124,14 @@ impl Failed {
     }
 }
 
+impl Failed {
+    /// Whether the node said that it has too much to do.
+    pub(super) fn is_busy(&self) -> bool {
+        let declined = self.declined.as_ref();
+        declined.is_some_and(|it| matches!(it.status, 429 | 503))
+    }
+}
+
 /// A request that we could not build; no other node would fare better.
 impl From<Fault> for Failed {
     fn from(fault: Fault) -> Failed {

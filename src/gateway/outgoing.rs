@@ -4,13 +4,14 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
 
+use crate::admission::Claim;
 use crate::config::{Config, Fallback};
 use crate::dialect::{Call, Facts, splice};
 use crate::error::Fault;
-use crate::fleet::NodeId;
+use crate::fleet::{NodeId, RunnerKey};
 use crate::model::ModelKey;
 use crate::profile::Needs;
-use crate::routing::{Ask, Route, Wanted};
+use crate::routing::{Ask, Circumstances, Route, Wanted};
 use crate::text::quoted;
 
 use super::client::{Client, broken};
@@ -18,15 +19,25 @@ use super::credentials::NodeAccess;
 use super::head;
 use super::place::Placed;
 
+/// Tokens of an answer whose length nobody knows yet.
+const ANSWER_TOKENS: u64 = 256;
+
 /// A request whose body was read and understood: what every attempt starts from.
+#[derive(Clone)]
 pub(super) struct Asked {
     pub(super) call: Call,
     pub(super) facts: Facts,
     pub(super) key: ModelKey,
     pub(super) body: Bytes,
+    pub(super) claim: Claim,
 }
 
 impl Asked {
+    /// What it is expected to cost, tokens.
+    pub(super) fn expected_tokens(&self) -> u64 {
+        self.facts.prompt_tokens() + ANSWER_TOKENS
+    }
+
     /// What it asks for, under the configuration it came under.
     pub(super) fn wanted<'a>(&'a self, config: &'a Config) -> Wanted<'a> {
         Wanted::new(&self.facts.model, &self.key, &config.aliases)
@@ -53,6 +64,11 @@ impl Asked {
             node_index: self.call.node_index,
             tried,
             fallback,
+            runner: RunnerKey::of(&self.facts.runner),
+            may_take_larger_context: config.proxy.larger_context,
+            affinity: self.facts.affinity,
+            session: None,
+            circumstances: Circumstances::default(),
         }
     }
 }

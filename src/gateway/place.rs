@@ -1,89 +1,105 @@
 //! Finding a node with a free slot, and waiting for one.
+//!
+//! Nobody waits for a slot by itself: whoever waits holds a baton in turn, and the holder looks for all of them whenever something
+//! changed (`admission::Queue` says in which order). So a slot that is freed wakes one request and not hundreds.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout_at};
+use tokio::sync::oneshot;
+use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::admission::{Queue, Ticket};
-use crate::config::{Balancer, Config};
-use crate::dialect::{Mount, Operation};
+use crate::admission::{Chance, Claim, Limits, Queue, Ticket, Tried, Wish};
+use crate::config::{self, Config, Fallback};
 use crate::error::{Fault, Kind};
-use crate::fleet::{Lease, NodeId};
-use crate::model::ModelKey;
-use crate::profile::Needs;
-use crate::routing::{self, Ask, NoRoute, Route};
+use crate::fleet::{Lease, Loading, NodeId, Snapshot};
+use crate::routing::{self, Ask, Circumstances, NoRoute, Route};
 
 use super::client::Client;
 use super::credentials::NodeAccess;
+use super::outgoing::Asked;
 use super::proxy::Context;
 use super::{Gateway, now};
 
+mod line;
+use line::Line;
+
 /// Lost races for a slot before a request queues.
 const LOOKS_MAX: usize = 8;
+/// How often it is looked again although nothing happened: who has waited for long may have what it could not have before.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// Tokens that a tenant pays for each second of a load that is made for it.
+const LOAD_TOKENS_PER_S: f32 = 50.0;
 
-/// The queue and its lock, which nobody holds across an await.
-#[derive(Default)]
-pub(super) struct Waiting(Mutex<Queue<Line>>);
+type Granted = Result<Placed, Fault>;
 
-/// Requests that the same nodes could serve wait in one line. What a request needs beside its model makes a line of its own only where
-/// it keeps nodes away: hardly any type lacks tools, and two lines for one slot would overtake each other.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Line {
-    models: Box<[ModelKey]>,
-    operation: Operation,
-    mount: Mount,
-    node_index: Option<usize>,
-    needs: Needs,
-    tried: Vec<NodeId>,
+/// Who waits, and how they hear of it. Nobody holds the queue's lock across an await.
+pub(super) struct Waiting {
+    queue: Mutex<Queue<Line, Waiter>>,
+    /// As the queue's length, so that nobody need lock it to see that nobody waits.
+    length: AtomicUsize,
+    /// Held by the one of them who looks for all.
+    baton: tokio::sync::Mutex<()>,
 }
 
-impl Line {
-    fn of(ask: &Ask<'_>) -> Line {
-        Line {
-            models: ask.wanted.models().into(),
-            operation: ask.operation,
-            mount: ask.mount.clone(),
-            node_index: ask.node_index,
-            needs: Needs {
-                images: ask.needs.images,
-                // Of an alias's targets some may have them and others not.
-                tools: ask.needs.tools && ask.wanted.is_alias(),
-                thinking: ask.needs.thinking && ask.wanted.is_alias(),
-                ..Needs::default()
-            },
-            tried: ask.tried.to_vec(),
+/// A request that waits.
+struct Waiter {
+    asked: Asked,
+    tried: Vec<NodeId>,
+    fallback: Fallback,
+    config: Arc<Config>,
+    /// Taken when it is told.
+    news: Option<oneshot::Sender<Granted>>,
+}
+
+impl Waiter {
+    fn ask(&self, circumstances: Circumstances) -> Ask<'_> {
+        let ask = self.asked.ask(&self.tried, &self.config, self.fallback);
+        Ask {
+            circumstances,
+            ..ask
+        }
+    }
+
+    /// Tells it how its wait ended; `false` when it has left.
+    fn tell(&mut self, granted: Granted) -> bool {
+        let news = self.news.take();
+        news.is_some_and(|news| news.send(granted).is_ok())
+    }
+}
+
+impl Default for Waiting {
+    fn default() -> Waiting {
+        let nobody = Limits {
+            length_max: 0,
+            swap_age_max: Duration::ZERO,
+            background_age_max: Duration::ZERO,
+        };
+        Waiting {
+            queue: Mutex::new(Queue::new(nobody)),
+            length: AtomicUsize::new(0),
+            baton: tokio::sync::Mutex::default(),
         }
     }
 }
 
 impl Waiting {
-    fn with<T>(&self, look: impl FnOnce(&mut Queue<Line>) -> T) -> T {
-        // The queue's functions leave it whole even if one panicked, so a poisoned lock still guards a good queue.
-        look(
-            &mut self
-                .0
-                .lock()
-                .unwrap_or_else(std::sync::PoisonError::into_inner),
-        )
+    fn is_empty(&self) -> bool {
+        self.length.load(Ordering::Acquire) == 0
     }
 }
 
 /// A place in the queue that is given back however the wait ends.
 struct Place<'a> {
     gateway: &'a Gateway,
-    line: Line,
     ticket: Ticket,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.gateway
-            .waiting
-            .with(|queue| queue.leave(&self.line, self.ticket));
-        self.gateway.metrics.queue.depth.dec();
-        // Whoever stood behind is next now and must look for itself.
-        self.gateway.fleet.slot_freed().notify_waiters();
+        // What waited is dropped after the lock is given back.
+        let _left = self.gateway.queued(|queue| queue.leave(self.ticket));
     }
 }
 
@@ -92,78 +108,210 @@ pub(super) struct Placed {
     pub(super) route: Route,
     pub(super) access: Arc<NodeAccess>,
     pub(super) lease: Lease,
+    /// Held while the model is loaded for this request.
+    pub(super) loading: Option<Loading>,
+    /// When the slot was taken.
+    pub(super) since: Instant,
+    /// What its tenant paid for it, tokens; 0 when nobody competed.
+    pub(super) paid: u64,
 }
 
 impl Gateway {
-    /// Chooses a node and takes one of its slots, waiting in the queue while every candidate is full.
+    /// Chooses a node and takes one of its slots, waiting in the queue while every candidate is full or worth waiting for.
     ///
     /// # Errors
     /// `UnknownModel`, `Unavailable` (no healthy node, queue full, waited too long), or `ClientGone`.
     pub(super) async fn place(
         &self,
         client: &mut Client<'_>,
-        ask: &Ask<'_>,
+        asked: &Asked,
+        tried: &[NodeId],
+        fallback: Fallback,
         ctx: &mut Context,
     ) -> Result<Placed, Fault> {
-        let config = ctx.config.clone();
-        if let Some(placed) = self.try_place(ask, &config, None)? {
-            return Ok(placed);
+        if self.waiting.is_empty() {
+            let circumstances = Circumstances {
+                uptime: self.uptime(),
+                waited: Duration::ZERO,
+                line: 1,
+                may_swap: true,
+            };
+            let ask = Ask {
+                circumstances,
+                ..asked.ask(tried, &ctx.config, fallback)
+            };
+            if let Some(placed) = self.try_place(&ask, &self.fleet.view(), &ctx.config)? {
+                return Ok(placed);
+            }
         }
         let queued_at = Instant::now();
+        let waiter = Waiter {
+            asked: asked.clone(),
+            tried: tried.to_vec(),
+            fallback,
+            config: ctx.config.clone(),
+            news: None,
+        };
         // Waiting is rare, and its future would make that of every request larger.
-        let mut waiting = Box::pin(self.wait(ask, &config, queued_at));
+        let mut waiting = Box::pin(self.wait(waiter, queued_at));
         let placed = client.unless_gone(waiting.as_mut()).await;
+        drop(waiting);
         ctx.record.queue += queued_at.elapsed();
         placed?
     }
 
-    async fn wait(
-        &self,
-        ask: &Ask<'_>,
-        config: &Config,
-        queued_at: Instant,
-    ) -> Result<Placed, Fault> {
-        let line = Line::of(ask);
-        let limits = &config.proxy.queue;
-        let entered = self
-            .waiting
-            .with(|queue| queue.enter(&line, limits.length_max));
-        let ticket = entered.inspect_err(|_| {
-            self.metrics
-                .queue
-                .rejected
-                .with_label_values(&["full"])
-                .inc()
-        })?;
-        self.metrics.queue.depth.inc();
-        let place = Place {
-            gateway: self,
-            line,
-            ticket,
+    async fn wait(&self, mut waiter: Waiter, queued_at: Instant) -> Granted {
+        let limits = waiter.config.proxy.queue.clone();
+        let (news, mut granted) = oneshot::channel();
+        waiter.news = Some(news);
+        let place = self.enter(waiter, &limits);
+        self.dispatch();
+        self.make_room(place.ticket);
+        let waiting = async {
+            tokio::select! {
+                biased;
+                granted = &mut granted => return granted,
+                _baton = self.waiting.baton.lock() => (),
+            }
+            self.look_for_all(&mut granted).await
         };
-        let deadline = queued_at + limits.wait_max;
+        match timeout_at(queued_at + limits.wait_max, waiting).await {
+            Ok(Ok(granted)) => granted,
+            Ok(Err(_)) => Err(Fault::new(Kind::Internal, "the queue lost a request")),
+            Err(_) => {
+                self.count_rejected("late");
+                let retry_after_s = self.queued(|queue| queue.retry_after_s());
+                Err(waited_too_long(limits.wait_max, retry_after_s))
+            }
+        }
+    }
+
+    /// Looks for all who wait whenever something changed, until its own wait has ended.
+    async fn look_for_all(
+        &self,
+        granted: &mut oneshot::Receiver<Granted>,
+    ) -> Result<Granted, oneshot::error::RecvError> {
         loop {
             // Listen before looking, or a slot freed in between would be missed.
             let freed = self.fleet.slot_freed().notified();
             tokio::pin!(freed);
             freed.as_mut().enable();
-            if let Some(placed) = self.try_place(ask, config, Some((&place.line, ticket)))? {
-                return Ok(placed);
-            }
-            if timeout_at(deadline, freed).await.is_err() {
-                self.metrics
-                    .queue
-                    .rejected
-                    .with_label_values(&["late"])
-                    .inc();
-                return Err(waited_too_long(limits.wait_max));
+            self.dispatch();
+            tokio::select! {
+                biased;
+                granted = &mut *granted => return granted,
+                () = freed => (),
+                () = sleep(LOOK_EVERY) => (),
             }
         }
     }
 
+    fn enter(&self, waiter: Waiter, limits: &config::Queue) -> Place<'_> {
+        let ask = waiter.ask(Circumstances::default());
+        let wish = Wish {
+            claim: waiter.asked.claim,
+            line: Line::of(&ask),
+            tokens: waiter.asked.expected_tokens(),
+        };
+        let limits = Limits {
+            length_max: limits.length_max,
+            swap_age_max: limits.swap_wait_max,
+            background_age_max: limits.background_wait_max,
+        };
+        let now = self.uptime();
+        let ticket = self.queued(|queue| {
+            queue.set_limits(limits);
+            queue.enter(wish, waiter, now)
+        });
+        Place {
+            gateway: self,
+            ticket,
+        }
+    }
+
+    /// Turns somebody away when more wait than may.
+    fn make_room(&self, newcomer: Ticket) {
+        let displaced = self.queued(|queue| {
+            let waiter = queue.make_room(newcomer)?;
+            Some((waiter, queue.len(), queue.retry_after_s()))
+        });
+        if let Some((mut waiter, waiting, retry_after_s)) = displaced {
+            self.count_rejected("full");
+            waiter.tell(Err(queue_full(waiting, retry_after_s)));
+        }
+    }
+
+    /// Places all who wait and can be placed now.
+    fn dispatch(&self) {
+        let (now, view) = (self.uptime(), self.fleet.view());
+        self.queued(|queue| {
+            queue.dispatch(now, |waiter, chance| self.look(waiter, chance, now, &view));
+        });
+    }
+
+    /// One look for one who waits.
+    fn look(&self, waiter: &mut Waiter, chance: Chance, uptime: Duration, view: &Snapshot) -> Tried {
+        let ask = waiter.ask(Circumstances {
+            uptime,
+            waited: chance.waited,
+            line: chance.line,
+            may_swap: chance.may_swap,
+        });
+        if !chance.may_take {
+            let seed = self.turns.any();
+            let balancer = waiter.config.proxy.balancer;
+            return match routing::route(&ask, view, balancer, seed, now()) {
+                Ok(_) => Tried::Could,
+                Err(NoRoute::Full) => Tried::Later,
+                Err(NoRoute::Refused(fault)) => {
+                    waiter.tell(Err(fault));
+                    Tried::Gone
+                }
+            };
+        }
+        match self.try_place(&ask, view, &waiter.config) {
+            Ok(None) => Tried::Later,
+            Ok(Some(placed)) => {
+                let for_load = placed.load_tokens();
+                let paid = waiter.asked.expected_tokens() + for_load;
+                match waiter.tell(Ok(Placed { paid, ..placed })) {
+                    true => Tried::Placed(for_load),
+                    false => Tried::Gone,
+                }
+            }
+            Err(fault) => {
+                waiter.tell(Err(fault));
+                Tried::Gone
+            }
+        }
+    }
+
+    /// Charges a tenant what its request used beyond what it paid for, as long as others wait.
+    pub(super) fn settle(&self, claim: Claim, paid: u64, used: u64) {
+        if !self.waiting.is_empty() && 0 < paid {
+            self.queued(|queue| queue.settle(claim, paid, used));
+        }
+    }
+
+    fn queued<T>(&self, look: impl FnOnce(&mut Queue<Line, Waiter>) -> T) -> T {
+        // The queue's functions leave it whole even if one panicked, so a poisoned lock still guards a good queue.
+        let lock = self.waiting.queue.lock();
+        let mut queue = lock.unwrap_or_else(std::sync::PoisonError::into_inner);
+        let seen = look(&mut queue);
+        let length = queue.len();
+        self.waiting.length.store(length, Ordering::Release);
+        self.metrics.queue.depth.set(length as i64);
+        seen
+    }
+
+    fn count_rejected(&self, why: &str) {
+        let rejected = &self.metrics.queue.rejected;
+        rejected.with_label_values(&[why]).inc();
+    }
+
     /// Chance as an argument for the pure core, and for round robin a count of those who want the same.
-    fn turn(&self, ask: &Ask<'_>, balancer: Balancer) -> u64 {
-        if balancer != Balancer::RoundRobin {
+    fn turn(&self, ask: &Ask<'_>, balancer: config::Balancer) -> u64 {
+        if balancer != config::Balancer::RoundRobin {
             return self.turns.any();
         }
         let wanted = (ask.wanted.models(), ask.operation);
@@ -171,44 +319,36 @@ impl Gateway {
         self.turns.next(&(wanted, allowed))
     }
 
-    /// One look: `None` means that all candidates are full, or that others came first.
+    /// One look: `None` means that all candidates are full, or that one of them is worth waiting for.
     fn try_place(
         &self,
         ask: &Ask<'_>,
+        view: &Snapshot,
         config: &Config,
-        place: Option<(&Line, Ticket)>,
     ) -> Result<Option<Placed>, Fault> {
         // Advice from a snapshot may be stale by a moment; the lease is the permission. When it is refused somebody else got
         // the slot, and another look may find another; a few such losses in a row mean that there is none.
         for _ in 0..LOOKS_MAX {
-            // A free slot wakes all who wait, and one of them may have it: the others need not look for a node.
-            let is_behind = |(line, ticket)| {
-                let is_next = |queue: &mut Queue<Line>| queue.is_next(line, Some(ticket));
-                !self.waiting.with(is_next)
-            };
-            if place.is_some_and(is_behind) {
-                return Ok(None);
-            }
-            let view = self.fleet.view();
             let balancer = config.proxy.balancer;
             let seed = self.turn(ask, balancer);
-            let route = match routing::route(ask, &view, balancer, seed, now()) {
+            let route = match routing::route(ask, view, balancer, seed, now()) {
                 Ok(route) => route,
                 Err(NoRoute::Full) => return Ok(None),
                 Err(NoRoute::Refused(fault)) => return Err(fault),
             };
-            let is_free =
-                |queue: &mut Queue<Line>| queue.is_empty() || queue.is_next(&Line::of(ask), None);
-            if place.is_none() && !self.waiting.with(is_free) {
-                return Ok(None);
-            }
             let access = self.access(route.node);
             let lease = self.fleet.try_lease(route.node, route.traits.as_deref());
             if let Some((lease, access)) = lease.zip(access) {
+                let uptime = ask.circumstances.uptime;
+                lease.asks(route.runner(ask.runner), uptime);
+                let is_first = !route.warm && !route.joins;
                 return Ok(Some(Placed {
+                    loading: is_first.then(|| lease.loading(uptime)),
                     route,
                     access,
                     lease,
+                    since: Instant::now(),
+                    paid: 0,
                 }));
             }
         }
@@ -216,10 +356,29 @@ impl Gateway {
     }
 }
 
-fn waited_too_long(limit: Duration) -> Fault {
+impl Placed {
+    /// What a load that is made for the request costs its tenant, tokens.
+    fn load_tokens(&self) -> u64 {
+        let load_s = match (&self.loading, &self.route.cost) {
+            (Some(_), Some(cost)) => cost.load_s,
+            _ => 0.0,
+        };
+        (load_s * LOAD_TOKENS_PER_S) as u64
+    }
+}
+
+fn queue_full(waiting: usize, retry_after_s: u32) -> Fault {
     let message = format!(
-        "no node that has this model had a free slot within {} s (proxy.queue.max_wait); try again later or add nodes",
+        "every node that has this model is busy and {waiting} requests wait already; try again in {retry_after_s} s, add nodes, or \
+         raise proxy.queue.max_length"
+    );
+    Fault::new(Kind::Unavailable { retry_after_s }, message)
+}
+
+fn waited_too_long(limit: Duration, retry_after_s: u32) -> Fault {
+    let message = format!(
+        "no node that has this model had a free slot within {} s (proxy.queue.max_wait); try again in {retry_after_s} s or add nodes",
         limit.as_secs_f32()
     );
-    Fault::new(Kind::Unavailable { retry_after_s: 10 }, message)
+    Fault::new(Kind::Unavailable { retry_after_s }, message)
 }

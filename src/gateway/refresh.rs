@@ -95,21 +95,21 @@ impl Gateway {
             _ => registry.admitted(),
         };
         let ask = asked.ask(tried, &config, fallback);
-        let mut placed = self.place(client, &ask, ctx).await;
+        let mut placed = self.place(client, asked, tried, fallback, ctx).await;
         if placed.is_err() && tried.is_empty() && self.awaits_newcomers(&ask) {
             // As below: rare, and large.
             let mut told = Box::pin(self.newcomers_tell(&ask));
             client.unless_gone(told.as_mut()).await?;
             drop(told);
-            placed = Box::pin(self.place(client, &ask, ctx)).await;
+            placed = Box::pin(self.place(client, asked, tried, fallback, ctx)).await;
         }
         if placed.is_err() && may_refresh && self.is_worth_asking(&ask, registry) {
             // Misses are rare, and this future would make that of every request larger.
             let mut refresh = Box::pin(self.refresh(&ask, registry, ctx));
             client.unless_gone(refresh.as_mut()).await?;
             drop(refresh);
-            let ask = asked.ask(tried, &config, registry.admitted());
-            placed = Box::pin(self.place(client, &ask, ctx)).await;
+            let admitted = registry.admitted();
+            placed = Box::pin(self.place(client, asked, tried, admitted, ctx)).await;
         }
         placed.map_err(|fault| self.told(&ask, asked, fault, ctx))
     }

@@ -5,10 +5,11 @@ use std::pin::pin;
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
 
+use crate::admission::Claim;
 use crate::config::Proxy;
 use crate::dialect::{Call, Close, Framing, Meter};
 use crate::error::Fault;
-use crate::fleet::{NodeId, Observation};
+use crate::fleet::{NodeId, Observation, Shown};
 use crate::routing::{OllaWords, Reason};
 use crate::telemetry::record::EndBy;
 
@@ -29,7 +30,15 @@ pub(super) struct Served {
     pub(super) call: Call,
     /// Whether the asked name is one that stands for others.
     pub(super) is_alias: bool,
+    pub(super) expected: Expected,
     pub(super) placed: Placed,
+}
+
+/// What a request was expected to take, and who pays for it.
+#[derive(Clone, Copy)]
+pub(super) struct Expected {
+    pub(super) prompt_tokens: u64,
+    pub(super) claim: Claim,
 }
 
 /// How the node's side ended.
@@ -55,12 +64,16 @@ impl Gateway {
         let Served {
             call,
             is_alias,
+            expected,
             placed,
         } = served;
         let Placed {
             route,
             access,
             lease,
+            since,
+            paid,
+            ..
         } = placed;
         let config = ctx.config.clone();
         ctx.record.first_byte = Some(ctx.elapsed());
@@ -90,12 +103,18 @@ impl Gateway {
         };
         let limits = &config.proxy;
         let pumped = pump(client, &mut stream, answer.first, limits).await;
-        // The slot is free as soon as the node has nothing more to do for us, not when the client has read the last byte.
-        drop(lease);
         let ended = pumped.map(|end| {
             let cut = self.verdict_on_end(&end, &mut stream, &access, route.node, limits);
             (cut, end)
         });
+        let shown = stream.shown(since, expected.prompt_tokens);
+        if matches!(ended, Ok((None, _))) && route.warm && reads {
+            lease.served(shown);
+        }
+        // The slot is free as soon as the node has nothing more to do for us, not when the client has read the last byte.
+        drop(lease);
+        let used = shown.tokens_in + shown.tokens_out.unwrap_or(0);
+        self.settle(expected.claim, paid, used);
         ctx.tell_stream(&mut stream.meter, stream.first_token, stream.node.head());
         let (cut, end) = ended?;
         let Some(fault) = cut else {
@@ -263,6 +282,19 @@ struct Relayed {
 }
 
 impl Relayed {
+    /// What an answer that began at `since` has shown of the model.
+    fn shown(&self, since: Instant, prompt_tokens: u64) -> Shown {
+        let usage = self.meter.usage();
+        Shown {
+            first_token: self.first_token.map(|at| at.saturating_duration_since(since)),
+            whole: since.elapsed(),
+            tokens_in: usage.tokens_in.unwrap_or(prompt_tokens),
+            tokens_cached: 0,
+            tokens_out: usage.tokens_out,
+            at_once: 0,
+        }
+    }
+
     async fn pass(&mut self, client: &mut Client<'_>, piece: Bytes) -> Result<(), Fault> {
         if piece.is_empty() {
             return Ok(()); // an empty write would be taken for the end

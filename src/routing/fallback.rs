@@ -32,7 +32,7 @@ pub(super) fn route(
         .filter(|node| node.is_open() && is_admitted(node, ask.fallback))
         .filter(|node| node.can_serve(ask.operation, ask.needs))
         .filter(|node| !ask.tried.contains(&node.id) && !was_judged(node))
-        .filter_map(|node| Some(Candidate::new(node, own_name(&node.config, asked)?, false)))
+        .filter_map(|node| Some(Candidate::new(node, own_name(&node.config, asked)?)))
         .collect();
     // A prefix that nodes have says that they are meant.
     let by_prefix = |it: &Candidate<'_, &str>| it.holder != asked;
@@ -49,6 +49,9 @@ pub(super) fn route(
         is_renamed: ask.wanted.is_alias(),
         place: None,
         warm: false,
+        joins: false,
+        num_ctx: None,
+        cost: None,
         traits: None,
         reason: Reason::Fallback(lack),
     })

@@ -119,7 +119,7 @@ pub(super) fn node_at<'a>(
         );
         return Err(Fault::refused(501, "not_implemented", message));
     };
-    let it = Candidate::new(node, (), false);
+    let it = Candidate::new(node, ());
     healthy(vec![it], &"this call", &[it], now)?;
     Ok(node)
 }

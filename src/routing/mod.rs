@@ -3,12 +3,12 @@
 //! A route is advice from a snapshot and may be wrong by a moment; `Fleet::try_lease` may not.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::config::{Balancer, Fallback};
 use crate::dialect::{Mount, Operation};
 use crate::error::Fault;
-use crate::fleet::{NodeId, Snapshot, Traits};
+use crate::fleet::{NodeId, NumCtx, RunnerKey, Snapshot, Traits};
 use crate::profile::Needs;
 
 mod wanted;
@@ -18,6 +18,11 @@ mod fallback;
 mod filter;
 mod fit;
 mod pick;
+
+mod adaptive;
+
+mod cost;
+pub use cost::{Cost, Presence};
 
 mod olla;
 pub use olla::OllaWords;
@@ -39,9 +44,66 @@ pub struct Ask<'a> {
     pub tried: &'a [NodeId],
     /// Who may be asked when nobody who is known to have the model can be.
     pub fallback: Fallback,
+    /// The load-time options it asks for.
+    pub runner: RunnerKey,
+    /// Whether it may be given a longer context than it asks for, when that saves a load.
+    pub may_take_larger_context: bool,
+    /// What its conversation is known by; `None` when it has none.
+    pub affinity: Option<u64>,
+    /// Who served its conversation before.
+    pub session: Option<Session>,
+    /// What is so at this moment.
+    pub circumstances: Circumstances,
 }
 
-impl Ask<'_> {
+/// Under what circumstances a node is looked for.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Circumstances {
+    /// The gateway's uptime.
+    pub uptime: Duration,
+    /// How long the request has waited.
+    pub waited: Duration,
+    /// How many wait for the same, itself included.
+    pub line: u32,
+    /// Whether a node may load a model for it: who needs none goes first.
+    pub may_swap: bool,
+}
+
+/// Who served a conversation before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    /// The node.
+    pub node: NodeId,
+    /// How long its prompt was then, tokens, about.
+    pub tokens: u64,
+    /// How long ago that was.
+    pub idle: Duration,
+}
+
+impl<'a> Ask<'a> {
+    /// For what is wanted, with nothing special about it: any node may be asked that can serve the operation, at uptime 0, with nobody
+    /// else waiting.
+    pub fn plain(wanted: Wanted<'a>, operation: Operation) -> Ask<'a> {
+        Ask {
+            wanted,
+            operation,
+            needs: Needs::default(),
+            mount: &Mount::All,
+            node_index: None,
+            tried: &[],
+            fallback: Fallback::None,
+            runner: RunnerKey::default(),
+            may_take_larger_context: true,
+            affinity: None,
+            session: None,
+            circumstances: Circumstances {
+                line: 1,
+                may_swap: true,
+                ..Circumstances::default()
+            },
+        }
+    }
+
     /// Whether nothing but the name of one model says which nodes are meant.
     pub fn is_plain(&self) -> bool {
         *self.mount == Mount::All && self.node_index.is_none() && !self.wanted.is_alias()
@@ -49,7 +111,7 @@ impl Ask<'_> {
 }
 
 /// The decision.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// Whom to ask; a lease must still be had.
     pub node: NodeId,
@@ -61,10 +123,28 @@ pub struct Route {
     pub place: Option<usize>,
     /// Whether the node has the model in memory, which decides how long its first byte may take.
     pub warm: bool,
+    /// Whether another request's load of just this runner is under way.
+    pub joins: bool,
+    /// What the request has to say of its context so that no load is needed; `None` leaves the client's word.
+    pub num_ctx: Option<NumCtx>,
+    /// What it costs there, as far as that was weighed.
+    pub cost: Option<Cost>,
     /// What the model can do and needs there, and its seats; `None` when nobody knows whether the node has it.
     pub traits: Option<Arc<Traits>>,
     /// For logs, metrics and `X-Arriero-Route`.
     pub reason: Reason,
+}
+
+impl Route {
+    /// The runner that there is when a request that asked for this one has been served.
+    pub fn runner(&self, asked: RunnerKey) -> RunnerKey {
+        let num_ctx = match self.num_ctx {
+            Some(NumCtx::Set(tokens)) => Some(tokens),
+            Some(NumCtx::Unset) => None,
+            None => asked.num_ctx,
+        };
+        RunnerKey { num_ctx, ..asked }
+    }
 }
 
 /// Why this node.
@@ -72,8 +152,12 @@ pub struct Route {
 pub enum Reason {
     /// The model is in its memory.
     Warm,
-    /// The node has room and nobody with room has the model in memory.
+    /// The model has to be loaded.
     Cold,
+    /// The model is being loaded there for somebody else.
+    Joins,
+    /// It served the conversation before and is likely to have its prompt in its cache.
+    Sticky,
     /// No other node could be asked.
     Only,
     /// Chosen in the highest tier with a free slot, or by tier and room when no model is named.
@@ -103,6 +187,8 @@ impl Reason {
         match self {
             Reason::Warm => "warm",
             Reason::Cold => "cold",
+            Reason::Joins => "loading",
+            Reason::Sticky => "sticky",
             Reason::Only => "only",
             Reason::Priority => "priority",
             Reason::RoundRobin => "round_robin",
@@ -140,15 +226,23 @@ pub fn route(
         Ok(candidates) => candidates,
         Err(none) => return fallback::route(ask, view, balancer, seed, none),
     };
-    let (chosen, reason) = pick::pick(&candidates, balancer, seed).ok_or(NoRoute::Full)?;
+    let choice = pick::choose(ask, &candidates, balancer, seed).ok_or(NoRoute::Full)?;
+    let (chosen, weighed) = (choice.candidate, choice.weighed);
+    let warm = match weighed {
+        Some(effort) => effort.presence == Presence::Loaded,
+        None => chosen.holder.warm,
+    };
     Ok(Route {
         node: chosen.node.id,
         spelled: Some(Arc::clone(&chosen.holder.spelled)),
         is_renamed: ask.wanted.is_renamed(chosen.rank()),
         place: Some(chosen.rank()),
-        warm: chosen.holder.warm,
+        warm,
+        joins: weighed.is_some_and(|effort| effort.presence == Presence::Loading),
+        num_ctx: weighed.and_then(|effort| effort.num_ctx),
+        cost: weighed.map(|effort| effort.cost),
         traits: Some(Arc::clone(&chosen.holder.traits)),
-        reason,
+        reason: choice.reason,
     })
 }
 

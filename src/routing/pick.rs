@@ -4,59 +4,68 @@ use std::cmp::Ordering;
 
 use crate::config::Balancer;
 use crate::fleet::{Holder, Node};
-use crate::profile::Limit;
-use crate::routing::Reason;
 use crate::routing::fit::Misfit;
+use crate::routing::{Ask, Reason};
 
-/// Requests at once that an `auto` node is expected to take well, until something is known about it.
-pub(super) const SLOTS_ASSUMED: u32 = 4;
+use super::adaptive::{Weighed, adaptive};
+
+/// Requests at once that an `auto` node is expected to take well of a model of which nothing is known.
+const SLOTS_ASSUMED: u32 = 4;
 
 /// A node that may serve the request, with what is live about it read once, so that one decision sees one truth.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Candidate<'a, H> {
     pub(super) node: &'a Node,
     pub(super) holder: H,
-    warm: bool,
     /// How badly what it has suits the request, and where it stands among the models of an alias: the least is the best.
-    preference: (Misfit, usize),
+    pub(super) preference: (Misfit, usize),
     in_flight: u32,
-    last_picked: u64,
+    pub(super) last_picked: u64,
     priority: u32,
     weight: u32,
+    /// Requests it may have at once, those of the model where that is less; `None` is no limit.
+    pub(super) slots: Option<u32>,
     /// Whether a lease would be granted.
-    is_free: bool,
-    /// Whether it should take more: as `is_free`, with soft limits of `auto` nodes and of models.
-    has_room: bool,
+    pub(super) is_free: bool,
+    /// Whether it should take more: as `is_free`, with what is assumed of `auto` nodes.
+    pub(super) has_room: bool,
 }
 
 impl<'a, H> Candidate<'a, H> {
-    pub(super) fn new(node: &'a Node, holder: H, warm: bool) -> Candidate<'a, H> {
-        Candidate::seated(node, holder, warm, (0, 0), None)
+    /// A node of which nobody knows whether it has the model.
+    pub(super) fn new(node: &'a Node, holder: H) -> Candidate<'a, H> {
+        let of_type = node.config.profile.characteristics.max_concurrent;
+        let assumed = of_type.map_or(SLOTS_ASSUMED, |limit| limit.requests);
+        let in_flight = node.in_flight();
+        let it = Candidate::seated(node, holder, (0, 0), None);
+        Candidate {
+            has_room: in_flight < node.slots().unwrap_or(assumed),
+            ..it
+        }
     }
 
+    /// `seats`: those of the model that are taken, and how many there are.
     fn seated(
         node: &'a Node,
         holder: H,
-        warm: bool,
         preference: (Misfit, usize),
-        seats: Option<(u32, Limit)>,
+        seats: Option<(u32, u32)>,
     ) -> Candidate<'a, H> {
         let (in_flight, slots) = (node.in_flight(), node.slots());
-        let is_kept = |(taken, limit): (u32, Limit)| !limit.hard || taken < limit.requests;
-        let has_seat = |(taken, limit): (u32, Limit)| taken < limit.requests;
-        let of_type = node.config.profile.characteristics.max_concurrent;
-        let assumed = of_type.map_or(SLOTS_ASSUMED, |limit| limit.requests);
+        let has_seat = seats.is_none_or(|(taken, seats)| taken < seats);
+        let is_free = slots.is_none_or(|slots| in_flight < slots) && has_seat;
+        let of_model = seats.map(|(_, seats)| seats);
         Candidate {
             node,
             holder,
-            warm,
             preference,
             in_flight,
             last_picked: node.last_picked(),
             priority: node.config.priority,
             weight: node.config.weight.max(1),
-            is_free: slots.is_none_or(|slots| in_flight < slots) && seats.is_none_or(is_kept),
-            has_room: in_flight < slots.unwrap_or(assumed) && seats.is_none_or(has_seat),
+            slots: of_model.into_iter().chain(slots).min(),
+            is_free,
+            has_room: is_free,
         }
     }
 
@@ -65,7 +74,7 @@ impl<'a, H> Candidate<'a, H> {
         self.preference.1
     }
 
-    fn priority(&self) -> u32 {
+    pub(super) fn priority(&self) -> u32 {
         self.priority
     }
 
@@ -73,8 +82,13 @@ impl<'a, H> Candidate<'a, H> {
         u64::from(self.weight)
     }
 
+    /// Requests it has for its weight, when it gets so many more.
+    pub(super) fn share(&self, more: u32) -> f32 {
+        (self.in_flight + more) as f32 / self.weight as f32
+    }
+
     /// Compares `(in_flight + more) / weight`, exactly.
-    fn cmp_share(&self, other: &Self, more: u64) -> Ordering {
+    pub(super) fn cmp_share(&self, other: &Self, more: u64) -> Ordering {
         let mine = (u64::from(self.in_flight) + more) * other.weight();
         let theirs = (u64::from(other.in_flight) + more) * self.weight();
         mine.cmp(&theirs)
@@ -90,21 +104,59 @@ impl<'a> Candidate<'a, &'a Holder> {
         rank: usize,
     ) -> Candidate<'a, &'a Holder> {
         let traits = &holder.traits;
-        let seats = traits.limit.map(|limit| (traits.in_flight(), limit));
-        Candidate::seated(node, holder, holder.warm, (misfit, rank), seats)
+        let seats = traits.slots().map(|seats| (traits.ledger().in_flight(), seats));
+        Candidate::seated(node, holder, (misfit, rank), seats)
     }
 }
 
-/// The chosen candidate; `None` when none has a free slot.
+/// The chosen one of the nodes that have what is asked for.
+pub(super) struct Choice<'a> {
+    pub(super) candidate: Candidate<'a, &'a Holder>,
+    pub(super) reason: Reason,
+    /// What it has to do; only the adaptive balancer weighs that.
+    pub(super) weighed: Option<Weighed>,
+}
+
+/// The best of the nodes that have what is asked for; `None` when it is better to wait for a slot.
+pub(super) fn choose<'a>(
+    ask: &Ask<'_>,
+    candidates: &[Candidate<'a, &'a Holder>],
+    balancer: Balancer,
+    seed: u64,
+) -> Option<Choice<'a>> {
+    let is_only = |chosen: &Candidate<'_, &Holder>| {
+        candidates.iter().all(|it| it.node.id == chosen.node.id)
+    };
+    let choice = match balancer {
+        Balancer::Adaptive => {
+            let mut choice = adaptive(ask, candidates, seed)?;
+            let says_nothing = matches!(choice.reason, Reason::Warm | Reason::Cold);
+            if says_nothing && is_only(&choice.candidate) {
+                choice.reason = Reason::Only;
+            }
+            choice
+        }
+        _ => {
+            let (chosen, reason) = pick(candidates, balancer, seed)?;
+            Choice {
+                candidate: *chosen,
+                reason: if is_only(chosen) { Reason::Only } else { reason },
+                weighed: None,
+            }
+        }
+    };
+    Some(choice)
+}
+
+/// The best of the nodes by the balancer's rule alone; `None` when none has a free slot.
 pub(super) fn pick<'c, 'a, H>(
     candidates: &'c [Candidate<'a, H>],
     balancer: Balancer,
     seed: u64,
 ) -> Option<(&'c Candidate<'a, H>, Reason)> {
-    let mut free: Vec<_> = candidates.iter().filter(|it| it.is_free).collect();
-    keep_preferred(&mut free);
-    let (chosen, reason) = match balancer {
-        Balancer::Adaptive => adaptive(&free, seed)?,
+    let free = preferred(candidates);
+    Some(match balancer {
+        Balancer::Adaptive => (by_tier(&free, seed)?, Reason::Cold),
         Balancer::Priority => (random(&highest_tier(&free), seed)?, Reason::Priority),
         Balancer::RoundRobin => (round_robin(&free, seed)?, Reason::RoundRobin),
         Balancer::LeastConnections => {
@@ -112,16 +164,16 @@ pub(super) fn pick<'c, 'a, H>(
             (chosen, Reason::LeastConnections)
         }
         Balancer::Random => (random(&free, seed)?, Reason::Random),
-    };
-    let is_only = candidates.iter().all(|it| it.node.id == chosen.node.id);
-    let reason = if is_only { Reason::Only } else { reason };
-    Some((chosen, reason))
+    })
 }
 
-/// What suits the request better, and of that an alias's earlier targets, come first whatever the balancer, as long as one of
-/// their nodes has room. When nobody has, what is free is free: as with tiers, room is an assumption that may not cost a slot. Then
-/// each node is left with the best of what it has.
-fn keep_preferred<H>(free: &mut Vec<&Candidate<'_, H>>) {
+/// Of those with a free slot what suits the request better, and of that an alias's earlier targets, come first whatever the balancer, as
+/// long as one of their nodes has room. When nobody has, what is free is free: as with tiers, room is an assumption that may not cost a
+/// slot. Then each node is left with the best of what it has.
+pub(super) fn preferred<'c, 'a, H>(
+    candidates: &'c [Candidate<'a, H>],
+) -> Vec<&'c Candidate<'a, H>> {
+    let mut free: Vec<_> = candidates.iter().filter(|it| it.is_free).collect();
     let roomy = free.iter().filter(|it| it.has_room);
     if let Some(best) = roomy.map(|it| it.preference).min() {
         free.retain(|it| it.preference == best);
@@ -129,27 +181,17 @@ fn keep_preferred<H>(free: &mut Vec<&Candidate<'_, H>>) {
         free.sort_by_key(|it| (it.node.id, it.preference));
         free.dedup_by_key(|it| it.node.id);
     }
+    free
 }
 
-/// The highest tier with room; in it warm before cold, then the smallest share of its weight. When nobody has room, `auto`
-/// nodes take more than we assume, whatever their tier: the assumption is ours, a written number of slots is the operator's.
-fn adaptive<'c, 'a, H>(
-    free: &[&'c Candidate<'a, H>],
-    seed: u64,
-) -> Option<(&'c Candidate<'a, H>, Reason)> {
+/// The highest tier with room; in it the smallest share of its weight. When nobody has room, `auto` nodes take more than we assume,
+/// whatever their tier: the assumption is ours, a written number of slots is the operator's.
+fn by_tier<'c, 'a, H>(free: &[&'c Candidate<'a, H>], seed: u64) -> Option<&'c Candidate<'a, H>> {
     let tier = |it: &Candidate<'a, H>| it.has_room.then(|| it.priority());
-    let chosen = least(free, seed, |a, b| {
+    least(free, seed, |a, b| {
         let by_tier = tier(b).cmp(&tier(a));
-        by_tier
-            .then(b.warm.cmp(&a.warm))
-            .then_with(|| a.cmp_share(b, 1))
-    })?;
-    let reason = if chosen.warm {
-        Reason::Warm
-    } else {
-        Reason::Cold
-    };
-    Some((chosen, reason))
+        by_tier.then_with(|| a.cmp_share(b, 1))
+    })
 }
 
 fn highest_tier<'c, 'a, H>(free: &[&'c Candidate<'a, H>]) -> Vec<&'c Candidate<'a, H>> {
@@ -159,7 +201,7 @@ fn highest_tier<'c, 'a, H>(free: &[&'c Candidate<'a, H>]) -> Vec<&'c Candidate<'
 }
 
 /// The least in `order`; of equals the one not picked for the longest time, of those again the seed's choice.
-fn least<'c, 'a, H>(
+pub(super) fn least<'c, 'a, H>(
     free: &[&'c Candidate<'a, H>],
     seed: u64,
     order: impl Fn(&Candidate<'a, H>, &Candidate<'a, H>) -> Ordering,
@@ -213,7 +255,7 @@ fn are_coprime(mut a: u64, mut b: u64) -> bool {
 }
 
 /// Spreads neighbouring seeds over all numbers (the finalizer of SplitMix64).
-fn scatter(seed: u64) -> u64 {
+pub(super) fn scatter(seed: u64) -> u64 {
     let mut x = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

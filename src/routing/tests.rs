@@ -84,13 +84,12 @@ fn decide(herd: &Herd, question: &str) -> String {
     } else {
         let key = &ModelKey::parse(model).unwrap();
         let ask = Ask {
-            wanted: Wanted::new(key.as_str(), key, &aliases),
-            operation: asked,
             needs,
             mount: &mount,
             node_index,
             tried,
             fallback,
+            ..Ask::plain(Wanted::new(key.as_str(), key, &aliases), asked)
         };
         route(&ask, &view, balancer, seed, Instant::now()).map(|route| {
             let other_name = route.spelled.filter(|_| route.is_renamed);
@@ -137,14 +136,10 @@ fn alias(name: &str, targets: &str) -> Alias {
 
 /// A chat with one model that any node may serve.
 fn ask<'a>(model: &'a ModelKey, tried: &'a [NodeId]) -> Ask<'a> {
+    let wanted = Wanted::new(model.as_str(), model, &[]);
     Ask {
-        wanted: Wanted::new(model.as_str(), model, &[]),
-        operation: Operation::Chat,
-        needs: Needs::default(),
-        mount: &Mount::All,
-        node_index: None,
         tried,
-        fallback: Fallback::None,
+        ..Ask::plain(wanted, Operation::Chat)
     }
 }
 
@@ -261,7 +256,7 @@ proptest! {
         let (aliases, key) = ([alias("both", "qwen,llama")], ModelKey::parse("both").unwrap());
         let ask = Ask { wanted: Wanted::new("both", &key, &aliases), ..ask(&key, &[]) };
         let has = |node: &crate::fleet::Node, name: &str| node.models().iter().any(|it| *it.name == *name);
-        let roomy = |node: &&crate::fleet::Node| node.in_flight() < node.config.slots.unwrap_or(pick::SLOTS_ASSUMED);
+        let roomy = |node: &&crate::fleet::Node| node.in_flight() < node.config.slots.unwrap_or(u32::MAX);
         let up = || view.nodes.iter().filter(|node| node.state() == State::Healthy);
         if let Ok(route) = route(&ask, &view, balancer.1, seed, Instant::now()) {
             let spelled = route.spelled.unwrap();

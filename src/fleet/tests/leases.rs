@@ -62,7 +62,7 @@ fn seats_of_many_threads_exceed_neither_limit_and_all_return() {
     });
     assert!(granted.into_inner() > 0);
     assert_eq!(herd.fleet.view().nodes[0].in_flight(), 0);
-    assert!(traits.iter().all(|it| it.in_flight() == 0));
+    assert!(traits.iter().all(|it| it.ledger().in_flight() == 0));
 }
 
 #[test]
@@ -75,7 +75,7 @@ fn seats_are_counted_on_over_listings_and_reloads_and_forgotten_with_the_model()
         let seen = Observation::Installed { models, version };
         herd.fleet.observe(NodeId(0), seen, Instant::now());
     };
-    let taken = || herd.traits(NodeId(0), "qwen:7b").in_flight();
+    let taken = || herd.traits(NodeId(0), "qwen:7b").ledger().in_flight();
     list(&["llama", "qwen:7b=vision"]);
     assert_eq!(taken(), 1);
     let mut config = (*herd.fleet.view().nodes[0].config).clone();
@@ -93,7 +93,7 @@ fn seats_are_counted_on_over_listings_and_reloads_and_forgotten_with_the_model()
         1,
         "a lease without a seat leaves no slot taken"
     );
-    let counted = Arc::downgrade(herd.traits(NodeId(0), "qwen:7b").seats().1);
+    let counted = Arc::downgrade(herd.traits(NodeId(0), "qwen:7b").shared_ledger());
     drop(now);
     list(&["llama"]);
     drop(lease);
@@ -169,10 +169,10 @@ proptest! {
                 prop_assert_eq!(node.in_flight() as usize, mine);
                 prop_assert!(node.config.slots.is_none_or(|slots| node.in_flight() <= slots));
             }
-            prop_assert!(traits[1].in_flight() <= 1);
+            prop_assert!(traits[1].ledger().in_flight() <= 1);
         }
         drop(held);
-        prop_assert!(traits.iter().all(|it| it.in_flight() == 0));
+        prop_assert!(traits.iter().all(|it| it.ledger().in_flight() == 0));
         prop_assert!(fleet.view().nodes.iter().all(|node| node.in_flight() == 0));
     }
 }
