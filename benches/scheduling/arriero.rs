@@ -152,7 +152,13 @@ impl Look<'_> {
         let now = self.epoch + self.now;
         let route = match route(&ask, &view, Balancer::Adaptive, self.seed, now) {
             Ok(route) => route,
-            Err(NoRoute::Full | NoRoute::Refused(_)) => return Tried::Later,
+            Err(NoRoute::Full(wait)) => {
+                if let Some(in_use) = wait.in_use.filter(|_| chance.is_due) {
+                    in_use.ledger().retire(self.now);
+                }
+                return Tried::Later;
+            }
+            Err(NoRoute::Refused(_)) => return Tried::Later,
         };
         if !chance.may_take {
             return Tried::Could;
@@ -173,6 +179,9 @@ impl Look<'_> {
     ) -> Tried {
         let runner = route.runner(runner);
         lease.asks(runner, self.now);
+        if let Some(leaving) = &route.evicts {
+            leaving.ledger().retire(self.now);
+        }
         let begins = !route.warm && !route.joins;
         let for_load = match (begins, route.cost) {
             (true, Some(cost)) => (cost.load_s * LOAD_TOKENS_PER_S) as u64,
@@ -252,6 +261,7 @@ impl Policy for Arriero {
                 tokens_cached: sent.cached,
                 tokens_out: Some(u64::from(usage.output_tokens)),
                 at_once: 0,
+                uptime: now,
             });
         }
         let used = u64::from(usage.prompt_tokens) + u64::from(usage.output_tokens);
@@ -334,5 +344,17 @@ fn config(nodes: &[NodeSpec]) -> Config {
     match load(&sources) {
         Ok(config) => config,
         Err(error) => panic!("{error}"),
+    }
+}
+impl Drop for Arriero {
+    fn drop(&mut self) {
+        let view = self.fleet.view();
+        for (at, node) in view.nodes.iter().enumerate() {
+            for (m, key) in self.keys.iter().enumerate() {
+                let Some(h) = view.holders(key).and_then(|h| h.iter().find(|h| h.at == at)) else { continue };
+                let l = h.traits.ledger();
+                eprintln!("node {at} model {m} warm={} slots={:?} hold={:?} load={} prefill={:?} decode={:?} inflight={} wanted={}", h.warm, h.traits.slots(), l.hold_s(), h.traits.load_s(), l.prefill(), l.decode(), l.in_flight(), l.wanted(Duration::from_secs(1200)));
+            }
+        }
     }
 }

@@ -47,6 +47,8 @@ pub struct Chance {
     pub line: u32,
     /// Whether a node may load a model for it.
     pub may_swap: bool,
+    /// Whether it has let others pass for so long that room must be made for it.
+    pub is_due: bool,
     /// Whether it is its turn: else it is only looked whether it could be placed.
     pub may_take: bool,
 }
@@ -297,10 +299,12 @@ impl<L: Clone + Eq + Hash, J> Queue<L, J> {
     fn chance(&self, ticket: Ticket, swaps: bool, now: Duration) -> Option<Chance> {
         let entry = self.entries.get(&ticket)?;
         let waited = now.saturating_sub(entry.since);
+        let is_due = self.limits.swap_age_max <= waited;
         Some(Chance {
             waited,
             line: self.lines.get(&entry.line).map_or(1, |(_, count)| *count),
-            may_swap: swaps || self.limits.swap_age_max <= waited,
+            may_swap: swaps || is_due,
+            is_due,
             may_take: false,
         })
     }

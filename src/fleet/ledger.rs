@@ -12,10 +12,14 @@ use super::runner::RunnerKey;
 
 /// How much of a learned time is the latest sample.
 const WEIGHT: f32 = 0.2;
+/// A sample that is more than so many times the mean was lengthened by something else: it counts as so many times.
+const TIME_FACTOR_MAX: f32 = 2.0;
 /// Requests are remembered with this time constant when it is asked how much a model is wanted.
 const MEMORY_S: f32 = 60.0;
 /// How long a load is known of before the node's own listing must tell of it, milliseconds.
 const FRESH_MS: u64 = 3000;
+/// How long a model is kept free for another that waits to take its place, milliseconds.
+const RETIRED_MS: u64 = 30_000;
 /// Written for `None` where an option is a number.
 const UNSET: i64 = i64::MIN;
 
@@ -28,6 +32,8 @@ pub struct Ledger {
     loading_since: AtomicU64,
     /// When the last load ended, one more than uptime in milliseconds; 0 is never.
     loaded_at: AtomicU64,
+    /// Until when nobody new may use it, uptime in milliseconds.
+    retired_until: AtomicU64,
     load_s: Mean,
     hold_s: Mean,
     prefill: Mean,
@@ -35,6 +41,8 @@ pub struct Ledger {
     /// Requests per second, decayed up to `wanted_at`, uptime in milliseconds.
     wanted: Mean,
     wanted_at: AtomicU64,
+    /// When a request ended last, uptime in milliseconds.
+    used_at: AtomicU64,
     /// Requests it serves at once, as far as was learned; 0 is not yet.
     slots: AtomicU32,
     limiter: Mutex<Limiter>,
@@ -70,6 +78,18 @@ impl Mean {
             self.set(mean);
         }
     }
+
+    /// As [`Mean::learn`], for a time that a wait nobody sees can only make longer.
+    fn learn_time(&self, sample: f32) {
+        let most = self.get().map_or(f32::MAX, |mean| mean * TIME_FACTOR_MAX);
+        self.learn(sample.min(most));
+    }
+
+    /// As [`Mean::learn`], for a rate that such a wait can only make smaller.
+    fn learn_rate(&self, sample: f32) {
+        let least = self.get().map_or(0.0, |mean| mean / TIME_FACTOR_MAX);
+        self.learn(sample.max(least));
+    }
 }
 
 /// What a request that ended has shown.
@@ -87,6 +107,8 @@ pub struct Shown {
     pub tokens_out: Option<u64>,
     /// Requests for the model that were under way when it was sent, itself included.
     pub at_once: u32,
+    /// The gateway's uptime when it ended.
+    pub uptime: Duration,
 }
 
 impl Ledger {
@@ -115,9 +137,14 @@ impl Ledger {
         self.decode.get()
     }
 
+    /// Whether a load is under way.
+    pub fn is_loading(&self) -> bool {
+        0 < self.loading.load(Ordering::Relaxed)
+    }
+
     /// How long a load has been under way, if one is.
     pub fn loading_for(&self, uptime: Duration) -> Option<Duration> {
-        if self.loading.load(Ordering::Relaxed) == 0 {
+        if !self.is_loading() {
             return None;
         }
         let since = Duration::from_millis(self.loading_since.load(Ordering::Relaxed));
@@ -131,9 +158,10 @@ impl Ledger {
         self.wanted.get().unwrap_or(0.0) * (-idle_s / MEMORY_S).exp()
     }
 
-    /// When the last request for it was sent, as uptime in milliseconds.
-    pub fn last_wanted_ms(&self) -> u64 {
-        self.wanted_at.load(Ordering::Relaxed)
+    /// When a request for it was sent or ended last, as uptime in milliseconds.
+    pub fn last_used_ms(&self) -> u64 {
+        let used_at = self.used_at.load(Ordering::Relaxed);
+        used_at.max(self.wanted_at.load(Ordering::Relaxed))
     }
 
     /// Requests it serves at once: what was learned, or until then `assumed`.
@@ -200,8 +228,26 @@ impl Ledger {
 
     /// A load ended and took so long.
     pub fn loaded(&self, took: Duration, uptime: Duration) {
-        self.load_s.learn(took.as_secs_f32());
+        self.load_s.learn_time(took.as_secs_f32());
         self.loaded_at.store(1 + millis(uptime), Ordering::Relaxed);
+        self.retired_until.store(0, Ordering::Relaxed);
+    }
+
+    /// Lets nobody new use its runner for a while, so that it gets idle and can make room for one that has waited for too long.
+    pub fn retire(&self, uptime: Duration) {
+        if !self.is_retired(uptime) {
+            self.retired_until.store(millis(uptime) + RETIRED_MS, Ordering::Relaxed);
+        }
+    }
+
+    /// Its runner is still there, and nobody waits for its place any more.
+    pub(super) fn reinstate(&self) {
+        self.retired_until.store(0, Ordering::Relaxed);
+    }
+
+    /// Whether it shall make room.
+    pub fn is_retired(&self, uptime: Duration) -> bool {
+        millis(uptime) < self.retired_until.load(Ordering::Relaxed)
     }
 
     /// Whether a load ended so lately that the node's listings may not tell of it yet.
@@ -212,17 +258,18 @@ impl Ledger {
 
     /// A request ended well. `assumed`: the slots it has until others are learned.
     pub fn served(&self, shown: &Shown, assumed: u32) {
-        self.hold_s.learn(shown.whole.as_secs_f32());
+        self.used_at.store(millis(shown.uptime), Ordering::Relaxed);
+        self.hold_s.learn_time(shown.whole.as_secs_f32());
         let read = shown.tokens_in.saturating_sub(shown.tokens_cached) as f32;
         if let Some(first) = shown.first_token {
             let first_s = first.as_secs_f32();
             // Alone, or the time is that of others too; and a short prompt tells nothing.
             if shown.at_once <= 1 && 64.0 <= read {
-                self.prefill.learn(read / first_s.max(0.001));
+                self.prefill.learn_rate(read / first_s.max(0.001));
             }
             let rest_s = shown.whole.saturating_sub(first).as_secs_f32();
             if let Some(made @ 8..) = shown.tokens_out {
-                self.decode.learn(made as f32 / rest_s.max(0.001));
+                self.decode.learn_rate(made as f32 / rest_s.max(0.001));
             }
         }
         let speed = match shown.first_token {

@@ -11,6 +11,8 @@ const SLOTS_MAX: f32 = 1024.0;
 const TOLERANCE: f32 = 2.0;
 /// How fast the limit follows.
 const SMOOTHING: f32 = 0.2;
+/// How much the limit is raised at a time, as a share of its root: what is not tried is never found out.
+const TRIAL: f32 = 0.6;
 /// How much of a mean is the latest sample.
 const WEIGHT: f32 = 0.2;
 /// Nobody waited for a generation to end in less.
@@ -79,12 +81,13 @@ impl Limiter {
             return self.keep(now);
         };
         let gradient = (alone - crowded).exp() * TOLERANCE;
-        let wanted = now * gradient.clamp(0.5, 1.0) + now.sqrt();
+        let wanted = now * gradient.clamp(0.5, 1.0) + now.sqrt() * TRIAL;
         if wanted < now {
             // What was seen under the higher limit says nothing about the lower one.
             times.crowded = None;
         }
-        self.keep(now + SMOOTHING * (wanted - now))
+        let step = if now < wanted { 1.0 } else { SMOOTHING };
+        self.keep(now + step * (wanted - now))
     }
 
     /// The node said that it has too much to do.

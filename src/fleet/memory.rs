@@ -57,17 +57,23 @@ impl Load {
 }
 
 impl Memory {
-    /// The node said what is in its memory, and before that something else.
-    pub(super) fn seen(&self, before: &[Loaded], after: &[Loaded]) {
+    /// The node said what is in its memory, and before that something else. `loading`: the bytes of a model that it is loading and does
+    /// not list yet; whoever must leave leaves first.
+    pub(super) fn seen(&self, before: &[Loaded], after: &[Loaded], loading: Option<u64>) {
         let is_in = |model: &Loaded, list: &[Loaded]| list.iter().any(|it| it.key == model.key);
         let came = after.iter().any(|model| !is_in(model, before));
         let left = before.iter().filter(|model| !is_in(model, after));
         let (held, most) = (sum(after), self.most.get());
         self.most.set((held.0.max(most.0), held.1.max(most.1)));
-        if let Some(left) = left.map(|model| model.bytes).min().filter(|_| came) {
+        let coming = match (came, loading) {
+            (true, _) => (0, 0),
+            (false, Some(bytes)) => (bytes, 1),
+            (false, None) => return,
+        };
+        if let Some(left) = left.map(|model| model.bytes).min() {
             // Whoever left while another came had to, most likely. One that had expired by chance makes the node look smaller until
             // it is seen to hold more.
-            let tight = (held.0 + left, held.1 + 1);
+            let tight = (held.0 + left + coming.0, held.1 + 1 + coming.1);
             let known = self.too_much.get();
             let least = |a: u64, b: u64| if a == 0 { b } else { a.min(b) };
             self.too_much.set((least(known.0, tight.0), least(known.1, tight.1)));
@@ -113,6 +119,17 @@ mod tests {
     }
 
     #[test]
+    fn who_leaves_before_the_other_has_come_made_room_for_it() {
+        let memory = Memory::default();
+        let two = loaded(&["a*", "b*"]);
+        memory.seen(&[], &two, None);
+        memory.seen(&two, &two[..1], None);
+        assert_eq!(memory.room(&residents(&[1, 1]), 1), Room::Unknown, "it had expired");
+        memory.seen(&two, &two[..1], Some(1));
+        assert_eq!(memory.room(&residents(&[1, 1]), 1), Room::Evicts);
+    }
+
+    #[test]
     fn what_was_held_fits_and_what_pushed_something_out_does_not() {
         let memory = Memory::default();
         let held = |models: &[(&str, u64)]| -> Vec<Loaded> {
@@ -125,15 +142,15 @@ mod tests {
         assert_eq!(memory.room(&[], 100), Room::Fits, "an empty node takes one");
         assert_eq!(memory.room(&residents(&[10]), 10), Room::Unknown);
         let (two, other) = (held(&[("a", 10), ("b", 10)]), held(&[("b", 10), ("c", 8)]));
-        memory.seen(&[], &two);
+        memory.seen(&[], &two, None);
         assert_eq!(memory.room(&residents(&[10]), 10), Room::Fits);
         assert_eq!(memory.room(&residents(&[10, 10]), 8), Room::Unknown);
-        memory.seen(&two, &other);
+        memory.seen(&two, &other, None);
         assert_eq!(memory.room(&residents(&[10, 8]), 10), Room::Evicts);
         assert_eq!(memory.room(&residents(&[10]), 8), Room::Fits);
         // It turns out to hold three: the eviction was none.
         let three = held(&[("b", 10), ("c", 8), ("d", 12)]);
-        memory.seen(&other, &three);
+        memory.seen(&other, &three, None);
         assert_eq!(memory.room(&residents(&[10, 8]), 12), Room::Fits);
     }
 }

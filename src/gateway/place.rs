@@ -14,7 +14,7 @@ use crate::admission::{Chance, Claim, Limits, Queue, Ticket, Tried, Wish};
 use crate::config::{self, Config, Fallback};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Lease, Loading, NodeId, Snapshot};
-use crate::routing::{self, Ask, Circumstances, NoRoute, Route};
+use crate::routing::{self, Ask, Circumstances, NoRoute, Route, Wait};
 
 use super::client::Client;
 use super::credentials::NodeAccess;
@@ -140,7 +140,7 @@ impl Gateway {
                 circumstances,
                 ..asked.ask(tried, &ctx.config, fallback)
             };
-            if let Some(placed) = self.try_place(&ask, &self.fleet.view(), &ctx.config)? {
+            if let Ok(placed) = self.try_place(&ask, &self.fleet.view(), &ctx.config)? {
                 return Ok(placed);
             }
         }
@@ -262,7 +262,7 @@ impl Gateway {
             let balancer = waiter.config.proxy.balancer;
             return match routing::route(&ask, view, balancer, seed, now()) {
                 Ok(_) => Tried::Could,
-                Err(NoRoute::Full) => Tried::Later,
+                Err(NoRoute::Full(wait)) => later(&wait, chance, uptime),
                 Err(NoRoute::Refused(fault)) => {
                     waiter.tell(Err(fault));
                     Tried::Gone
@@ -270,8 +270,8 @@ impl Gateway {
             };
         }
         match self.try_place(&ask, view, &waiter.config) {
-            Ok(None) => Tried::Later,
-            Ok(Some(placed)) => {
+            Ok(Err(wait)) => later(&wait, chance, uptime),
+            Ok(Ok(placed)) => {
                 let for_load = placed.load_tokens();
                 let paid = waiter.asked.expected_tokens() + for_load;
                 match waiter.tell(Ok(Placed { paid, ..placed })) {
@@ -319,13 +319,13 @@ impl Gateway {
         self.turns.next(&(wanted, allowed))
     }
 
-    /// One look: `None` means that all candidates are full, or that one of them is worth waiting for.
+    /// One look. The inner error: all candidates are full, or one of them is worth waiting for.
     fn try_place(
         &self,
         ask: &Ask<'_>,
         view: &Snapshot,
         config: &Config,
-    ) -> Result<Option<Placed>, Fault> {
+    ) -> Result<Result<Placed, Wait>, Fault> {
         // Advice from a snapshot may be stale by a moment; the lease is the permission. When it is refused somebody else got
         // the slot, and another look may find another; a few such losses in a row mean that there is none.
         for _ in 0..LOOKS_MAX {
@@ -333,7 +333,7 @@ impl Gateway {
             let seed = self.turn(ask, balancer);
             let route = match routing::route(ask, view, balancer, seed, now()) {
                 Ok(route) => route,
-                Err(NoRoute::Full) => return Ok(None),
+                Err(NoRoute::Full(wait)) => return Ok(Err(wait)),
                 Err(NoRoute::Refused(fault)) => return Err(fault),
             };
             let access = self.access(route.node);
@@ -341,8 +341,11 @@ impl Gateway {
             if let Some((lease, access)) = lease.zip(access) {
                 let uptime = ask.circumstances.uptime;
                 lease.asks(route.runner(ask.runner), uptime);
+                if let Some(leaving) = &route.evicts {
+                    leaving.ledger().retire(uptime);
+                }
                 let is_first = !route.warm && !route.joins;
-                return Ok(Some(Placed {
+                return Ok(Ok(Placed {
                     loading: is_first.then(|| lease.loading(uptime)),
                     route,
                     access,
@@ -352,8 +355,16 @@ impl Gateway {
                 }));
             }
         }
-        Ok(None)
+        Ok(Err(Wait { in_use: None }))
     }
+}
+
+/// Whoever has waited for too long has room made for it.
+fn later(wait: &Wait, chance: Chance, uptime: Duration) -> Tried {
+    if let Some(in_use) = wait.in_use.as_ref().filter(|_| chance.is_due) {
+        in_use.ledger().retire(uptime);
+    }
+    Tried::Later
 }
 
 impl Placed {

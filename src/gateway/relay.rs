@@ -1,6 +1,7 @@
 //! Bytes from a node to a client, both ends watched; a stream that does not end as it should never looks as if it did.
 
 use std::pin::pin;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::{Instant, timeout_at};
@@ -107,7 +108,7 @@ impl Gateway {
             let cut = self.verdict_on_end(&end, &mut stream, &access, route.node, limits);
             (cut, end)
         });
-        let shown = stream.shown(since, expected.prompt_tokens);
+        let shown = stream.shown(since, expected.prompt_tokens, self.uptime());
         if matches!(ended, Ok((None, _))) && route.warm && reads {
             lease.served(shown);
         }
@@ -283,7 +284,7 @@ struct Relayed {
 
 impl Relayed {
     /// What an answer that began at `since` has shown of the model.
-    fn shown(&self, since: Instant, prompt_tokens: u64) -> Shown {
+    fn shown(&self, since: Instant, prompt_tokens: u64, uptime: Duration) -> Shown {
         let usage = self.meter.usage();
         Shown {
             first_token: self.first_token.map(|at| at.saturating_duration_since(since)),
@@ -292,6 +293,7 @@ impl Relayed {
             tokens_cached: 0,
             tokens_out: usage.tokens_out,
             at_once: 0,
+            uptime,
         }
     }
 

@@ -1,13 +1,15 @@
 //! The adaptive balancer: the highest tier with room, in it the node where the request costs least, and sometimes nobody yet.
 
-use crate::fleet::{Holder, NodeId};
-use crate::routing::cost::{Effort, Presence, effort, is_worth_keeping, wait_s};
-use crate::routing::{Ask, Reason};
+use std::sync::Arc;
+
+use crate::fleet::{Holder, NodeId, Traits};
+use crate::routing::cost::{Blocked, Effort, Presence, effort, harm_s, is_worth_keeping, wait_s};
+use crate::routing::{Ask, Reason, Wait};
 
 use super::pick::{Candidate, Choice, least, preferred, scatter};
 
 /// What a request would have to be worse off by waiting before somebody else's slot is taken, a share of what waiting costs.
-const PATIENCE: f32 = 1.0;
+const PATIENCE: f32 = 0.5;
 /// How much more than the mean a node may have for its weight before new conversations go elsewhere (bounded loads, Mirrokni 2016).
 const LOAD_FACTOR: f32 = 1.25;
 
@@ -16,16 +18,39 @@ pub(super) type Weighed = Effort;
 
 type Held<'a> = Candidate<'a, &'a Holder>;
 
-/// The best candidate; `None` when none is free, or when a slot of a node that has the model in memory is worth waiting for.
-pub(super) fn adaptive<'a>(ask: &Ask<'_>, candidates: &[Held<'a>], seed: u64) -> Option<Choice<'a>> {
+/// The best candidate; none when none is free, or when a slot of a node that has the model in memory is worth waiting for.
+pub(super) fn adaptive<'a>(
+    ask: &Ask<'_>,
+    candidates: &[Held<'a>],
+    seed: u64,
+) -> Result<Choice<'a>, Wait> {
     let free = preferred(candidates);
     let tier = free.iter().filter(|it| it.has_room).map(|it| it.priority()).max();
     let is_in_tier = |it: &&&Held<'a>| tier.is_none_or(|tier| it.has_room && it.priority() == tier);
-    let in_tier: Vec<&Held<'a>> = free.iter().filter(is_in_tier).copied().collect();
-    let weighed: Vec<(&Held<'a>, Effort)> = in_tier
-        .iter()
-        .map(|it| (*it, effort(ask, it.node, it.holder)))
-        .collect();
+    let mut weighed: Vec<(&Held<'a>, Effort)> = Vec::with_capacity(free.len());
+    let mut in_use: Vec<Arc<Traits>> = Vec::new();
+    for it in free.iter().filter(is_in_tier) {
+        match effort(ask, it.node, it.holder) {
+            Ok(effort) => weighed.push((it, effort)),
+            Err(Blocked::InUse(traits)) => in_use.push(traits),
+            Err(Blocked::Loading) => (),
+        }
+    }
+    let choice = best(ask, candidates, &weighed, seed);
+    choice.ok_or_else(|| {
+        // Who is missed least.
+        let harm = |it: &Arc<Traits>| harm_s(it, 0, ask.circumstances.uptime);
+        let least = in_use.into_iter().min_by(|a, b| harm(a).total_cmp(&harm(b)));
+        Wait { in_use: least }
+    })
+}
+
+fn best<'a>(
+    ask: &Ask<'_>,
+    candidates: &[Held<'a>],
+    weighed: &[(&Held<'a>, Effort)],
+    seed: u64,
+) -> Option<Choice<'a>> {
     let (_, best) = weighed
         .iter()
         .min_by(|(_, a), (_, b)| a.cost.total_s().total_cmp(&b.cost.total_s()))?;
@@ -49,7 +74,7 @@ pub(super) fn adaptive<'a>(ask: &Ask<'_>, candidates: &[Held<'a>], seed: u64) ->
     Some(Choice {
         candidate: *chosen,
         reason,
-        weighed: Some(*effort),
+        weighed: Some(effort.clone()),
     })
 }
 
@@ -84,7 +109,7 @@ fn waits(ask: &Ask<'_>, candidates: &[Held<'_>], chosen: &Held<'_>, effort: &Eff
         !it.is_free && it.preference == chosen.preference && chosen.priority() <= it.priority()
     };
     let full = candidates.iter().filter(is_like);
-    let warm = full.map(|it| (it, super::cost::effort(ask, it.node, it.holder)));
+    let warm = full.filter_map(|it| Some((it, super::cost::effort(ask, it.node, it.holder).ok()?)));
     let warm: Vec<_> = warm.filter(|(_, effort)| effort.presence != Presence::Absent).collect();
     let slots = warm.iter().map(|(it, _)| it.slots.unwrap_or(1)).sum();
     let worth = warm.iter().map(|(it, there)| {

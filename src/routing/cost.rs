@@ -1,6 +1,7 @@
 //! What it costs to give a request to a node, in seconds: until it has a slot, until its model is in memory, until its prompt is read,
 //! and what it takes from those whose model must leave for it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fleet::{Holder, Node, NumCtx, Resident, Room, RunnerFit, Traits};
@@ -15,6 +16,10 @@ const HOLD_ASSUMED_S: f32 = 5.0;
 const HORIZON_S: f32 = 60.0;
 /// What a model that had to go costs when nobody knows whether one has to.
 const UNKNOWN_SHARE: f32 = 0.5;
+/// Copies that are busier than this can't take the work of another one as well.
+const BUSY_MAX: f32 = 0.8;
+/// What the loss of a copy counts when the others can take its work.
+const SPARE_SHARE: f32 = 0.2;
 /// How many tokens of an answer count when a slower node is weighed against a faster one.
 const ANSWER_TOKENS: f32 = 64.0;
 /// Prompts of so many other requests a runner keeps for each of its slots. Ollama before 0.30 kept one.
@@ -36,7 +41,7 @@ pub struct Cost {
 }
 
 /// What a node would have to do for a request.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Effort {
     /// What that costs.
     pub cost: Cost,
@@ -44,6 +49,8 @@ pub(super) struct Effort {
     pub presence: Presence,
     /// What the request has to say of its context for that.
     pub num_ctx: Option<NumCtx>,
+    /// The model that is likely to leave for it.
+    pub evicts: Option<Arc<Traits>>,
 }
 
 /// Where the runner is that a request needs.
@@ -74,8 +81,17 @@ pub(super) fn is_worth_keeping(ask: &Ask<'_>, traits: &Traits) -> bool {
     TOLERANCE_S < traits.prefill_s(ask.needs.prompt_tokens)
 }
 
+/// Why a node that has a free slot should not have a request all the same: it would wait there, in a line that nobody sees.
+#[derive(Debug, Clone)]
+pub(super) enum Blocked {
+    /// The node loads another model, and loads one at a time.
+    Loading,
+    /// Whoever would have to leave is in use.
+    InUse(Arc<Traits>),
+}
+
 /// What it costs to send a request to a node that has its model and a free slot.
-pub(super) fn effort(ask: &Ask<'_>, node: &Node, holder: &Holder) -> Effort {
+pub(super) fn effort(ask: &Ask<'_>, node: &Node, holder: &Holder) -> Result<Effort, Blocked> {
     let traits = &*holder.traits;
     let (presence, num_ctx) = presence(ask, node, holder);
     let mut cost = Cost {
@@ -83,24 +99,23 @@ pub(super) fn effort(ask: &Ask<'_>, node: &Node, holder: &Holder) -> Effort {
         decode_s: traits.ledger().decode().map_or(0.0, |rate| ANSWER_TOKENS / rate),
         ..Cost::default()
     };
+    let mut evicts = None;
     match presence {
         Presence::Loaded => (),
         Presence::Loading => cost.load_s = remaining_s(ask, traits),
         Presence::Absent => {
-            cost.load_s = traits.load_s() * (1.0 + node.loads_under_way() as f32);
-            let evicted = match holder.warm {
-                // Its own runner has to go, and only when nobody uses it any more.
-                true => own_runner_s(ask, traits),
-                false => evicted_s(ask, node, traits),
-            };
-            cost.evict_s = evicted;
+            cost.load_s = traits.load_s();
+            let leaving = leaving(ask, node, holder)?;
+            cost.evict_s = leaving.as_ref().map_or(0.0, |it| it.harm_s);
+            evicts = leaving.map(|it| Arc::clone(it.traits));
         }
     }
-    Effort {
+    Ok(Effort {
         cost,
         presence,
         num_ctx,
-    }
+        evicts,
+    })
 }
 
 /// How long a request has to wait for a slot of those that have its model in memory, when they have so many slots together.
@@ -120,35 +135,22 @@ fn presence(ask: &Ask<'_>, node: &Node, holder: &Holder) -> (Presence, Option<Nu
     let ledger = traits.ledger();
     let started = ledger.started();
     if ledger.loading_for(uptime).is_some() {
-        let is_ours = started.is_some_and(|it| {
-            ask.runner.fit(Some(it), None, traits.context_max) == RunnerFit::Same
-        });
+        let is_ours = started
+            .is_some_and(|it| ask.runner.fit(Some(it), None, traits.context_max) == RunnerFit::Same);
         return (if is_ours { Presence::Loading } else { Presence::Absent }, None);
     }
     let is_fresh = ledger.is_fresh(uptime);
-    if !(holder.warm || is_fresh) {
+    if !(holder.warm || is_fresh) || ledger.is_retired(uptime) {
         return (Presence::Absent, None);
     }
     let context = holder.context.filter(|_| !is_fresh);
     match ask.runner.fit(started, context, traits.context_max) {
-        _ if is_leaving(ask, node, traits) => (Presence::Absent, None),
         RunnerFit::Same => (Presence::Loaded, None),
         RunnerFit::Covers(num_ctx) if ask.may_take_larger_context => {
             (Presence::Loaded, Some(num_ctx))
         }
         RunnerFit::Covers(_) | RunnerFit::Other => (Presence::Absent, None),
     }
-}
-
-/// Whether the node waits for this model to be idle so that it can make room for another: who keeps using it keeps that one waiting.
-fn is_leaving(ask: &Ask<'_>, node: &Node, traits: &Traits) -> bool {
-    if !node.is_loading() || traits.ledger().is_fresh(ask.circumstances.uptime) {
-        return false;
-    }
-    let others = || node.residents().iter();
-    let is_crowded = others().count() > 1 && node.room(1) == Room::Evicts;
-    let all_busy = others().all(|it| 0 < it.traits.ledger().in_flight());
-    is_crowded && all_busy && victim(node.residents().iter()).is_some_and(|it| *it.traits == *traits)
 }
 
 /// What is left of a load that others began.
@@ -178,50 +180,57 @@ fn credit(session: &Session, ask: &Ask<'_>, traits: &Traits) -> f32 {
     (kept / since.max(1.0)).min(1.0)
 }
 
-/// What it costs those who use the model's runner as it is to have it reloaded with other options.
-fn own_runner_s(ask: &Ask<'_>, traits: &Traits) -> f32 {
-    let uptime = ask.circumstances.uptime;
-    busy_s(traits) + harm_s(traits, 0, uptime)
+/// Who has to leave, and what those lose who want it.
+struct Leaving<'a> {
+    traits: &'a Arc<Traits>,
+    harm_s: f32,
 }
 
-/// What the models that would have to leave cost those who want them.
-fn evicted_s(ask: &Ask<'_>, node: &Node, traits: &Traits) -> f32 {
-    let bytes = traits.size_bytes.unwrap_or(0);
-    let share = match node.room(bytes) {
-        Room::Fits => return 0.0,
-        Room::Unknown => UNKNOWN_SHARE,
-        Room::Evicts => 1.0,
+/// Who would have to leave for a model that is loaded, be it that model with other options.
+fn leaving<'a>(
+    ask: &Ask<'_>,
+    node: &'a Node,
+    holder: &'a Holder,
+) -> Result<Option<Leaving<'a>>, Blocked> {
+    let (traits, uptime) = (&holder.traits, ask.circumstances.uptime);
+    if !node.loads_on_demand() {
+        return Ok(None);
+    }
+    if node.is_loading() {
+        return Err(Blocked::Loading);
+    }
+    let others = node.residents().iter().filter(|it| it.traits != *traits);
+    let (share, traits, copies) = match (node.room(traits.size_bytes.unwrap_or(0)), victim(others)) {
+        _ if holder.warm => (1.0, traits, 0),
+        (Room::Fits, _) | (_, None) => return Ok(None),
+        (Room::Unknown, Some(it)) => (UNKNOWN_SHARE, &it.traits, it.copies),
+        (Room::Evicts, Some(it)) => (1.0, &it.traits, it.copies),
     };
-    let others = node.residents().iter().filter(|it| *it.traits != *traits);
-    let victim = victim(others);
-    let cost = victim.map_or(0.0, |it| {
-        busy_s(&it.traits) + harm_s(&it.traits, it.copies, ask.circumstances.uptime)
-    });
-    cost * share
+    if 0 < traits.ledger().in_flight() && share == 1.0 {
+        return Err(Blocked::InUse(Arc::clone(traits)));
+    }
+    let harm_s = harm_s(traits, copies, uptime) * share;
+    Ok(Some(Leaving { traits, harm_s }))
 }
 
 /// Who leaves first: of those that nobody uses the one that was not used for longest, as the node would choose.
 fn victim<'a>(residents: impl Iterator<Item = &'a Resident>) -> Option<&'a Resident> {
     residents.min_by_key(|it| {
         let ledger = it.traits.ledger();
-        (0 < ledger.in_flight(), ledger.last_wanted_ms())
+        (0 < ledger.in_flight(), ledger.last_used_ms())
     })
 }
 
-/// Until nobody uses it any more.
-fn busy_s(traits: &Traits) -> f32 {
-    match traits.ledger().in_flight() {
-        0 => 0.0,
-        _ => traits.ledger().hold_s().unwrap_or(HOLD_ASSUMED_S),
-    }
-}
-
-/// What those lose who want a model that left: as likely as somebody comes for it, and has nowhere else to go, it is loaded again.
-fn harm_s(traits: &Traits, copies: u32, uptime: Duration) -> f32 {
-    let wanted = traits.ledger().wanted(uptime);
-    let load_s = traits.load_s();
+/// What those lose who want a model that left: as likely as somebody comes for it, it is loaded again, and others come and wait as well.
+/// Where other nodes have it too and can take what it served, that is little.
+pub(super) fn harm_s(traits: &Traits, copies: u32, uptime: Duration) -> f32 {
+    let ledger = traits.ledger();
+    let (wanted, load_s) = (ledger.wanted(uptime), traits.load_s());
     let likely = 1.0 - (-wanted * HORIZON_S).exp();
-    // While it is loaded again others come for it and wait as well.
     let crowd = 1.0 + wanted * load_s / 2.0;
-    likely * load_s * crowd / (1.0 + copies as f32)
+    let hold_s = ledger.hold_s().unwrap_or(HOLD_ASSUMED_S);
+    let busy = wanted * hold_s / traits.slots().unwrap_or(1) as f32;
+    let others = copies as f32;
+    let is_spare = 0.0 < others && busy * (others + 1.0) / others < BUSY_MAX;
+    likely * load_s * crowd * if is_spare { SPARE_SHARE } else { 1.0 }
 }

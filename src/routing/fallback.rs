@@ -7,7 +7,7 @@ use crate::fleet::{Node, Snapshot, own_name};
 
 use super::filter::{NoHolder, meant};
 use super::pick::{Candidate, pick};
-use super::{Ask, NoRoute, Reason, Route};
+use super::{Ask, NoRoute, Reason, Route, Wait};
 
 /// A node that may have what is asked for, or the refusal that stands without one.
 pub(super) fn route(
@@ -42,7 +42,7 @@ pub(super) fn route(
     if candidates.is_empty() {
         return Err(NoRoute::Refused(none.fault));
     }
-    let (chosen, _) = pick(&candidates, balancer, seed).ok_or(NoRoute::Full)?;
+    let (chosen, _) = pick(&candidates, balancer, seed).ok_or(NoRoute::Full(Wait { in_use: None }))?;
     Ok(Route {
         node: chosen.node.id,
         spelled: (chosen.holder != ask.wanted.name).then(|| Arc::from(chosen.holder)),
@@ -52,6 +52,7 @@ pub(super) fn route(
         joins: false,
         num_ctx: None,
         cost: None,
+        evicts: None,
         traits: None,
         reason: Reason::Fallback(lack),
     })

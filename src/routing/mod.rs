@@ -129,6 +129,8 @@ pub struct Route {
     pub num_ctx: Option<NumCtx>,
     /// What it costs there, as far as that was weighed.
     pub cost: Option<Cost>,
+    /// The model that is likely to leave the node's memory for it.
+    pub evicts: Option<Arc<Traits>>,
     /// What the model can do and needs there, and its seats; `None` when nobody knows whether the node has it.
     pub traits: Option<Arc<Traits>>,
     /// For logs, metrics and `X-Arriero-Route`.
@@ -202,10 +204,18 @@ impl Reason {
 /// Why there is no route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoRoute {
-    /// Nodes could serve it but none has a free slot: wait for one.
-    Full,
+    /// Nodes could serve it but none has a free slot, or one that would be wise to take: wait.
+    Full(Wait),
     /// Waiting would not help.
     Refused(Fault),
+}
+
+/// What a request waits for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wait {
+    /// A model in use that would have to make room for its own. Whoever has waited for too long may have it retired
+    /// ([`Ledger::retire`](crate::fleet::Ledger::retire)).
+    pub in_use: Option<Arc<Traits>>,
 }
 
 /// Names the node for a request. `seed` is a counter for `round-robin`, any number for the others; `now` only tells a refused client
@@ -226,9 +236,9 @@ pub fn route(
         Ok(candidates) => candidates,
         Err(none) => return fallback::route(ask, view, balancer, seed, none),
     };
-    let choice = pick::choose(ask, &candidates, balancer, seed).ok_or(NoRoute::Full)?;
+    let choice = pick::choose(ask, &candidates, balancer, seed).map_err(NoRoute::Full)?;
     let (chosen, weighed) = (choice.candidate, choice.weighed);
-    let warm = match weighed {
+    let warm = match &weighed {
         Some(effort) => effort.presence == Presence::Loaded,
         None => chosen.holder.warm,
     };
@@ -238,9 +248,10 @@ pub fn route(
         is_renamed: ask.wanted.is_renamed(chosen.rank()),
         place: Some(chosen.rank()),
         warm,
-        joins: weighed.is_some_and(|effort| effort.presence == Presence::Loading),
-        num_ctx: weighed.and_then(|effort| effort.num_ctx),
-        cost: weighed.map(|effort| effort.cost),
+        joins: weighed.as_ref().is_some_and(|effort| effort.presence == Presence::Loading),
+        num_ctx: weighed.as_ref().and_then(|effort| effort.num_ctx),
+        cost: weighed.as_ref().map(|effort| effort.cost),
+        evicts: weighed.and_then(|effort| effort.evicts),
         traits: Some(Arc::clone(&chosen.holder.traits)),
         reason: choice.reason,
     })

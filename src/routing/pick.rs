@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use crate::config::Balancer;
 use crate::fleet::{Holder, Node};
 use crate::routing::fit::Misfit;
-use crate::routing::{Ask, Reason};
+use crate::routing::{Ask, Reason, Wait};
 
 use super::adaptive::{Weighed, adaptive};
 
@@ -117,13 +117,16 @@ pub(super) struct Choice<'a> {
     pub(super) weighed: Option<Weighed>,
 }
 
-/// The best of the nodes that have what is asked for; `None` when it is better to wait for a slot.
+/// The best of the nodes that have what is asked for.
+///
+/// # Errors
+/// None has a free slot, or it is better to wait for one.
 pub(super) fn choose<'a>(
     ask: &Ask<'_>,
     candidates: &[Candidate<'a, &'a Holder>],
     balancer: Balancer,
     seed: u64,
-) -> Option<Choice<'a>> {
+) -> Result<Choice<'a>, Wait> {
     let is_only = |chosen: &Candidate<'_, &Holder>| {
         candidates.iter().all(|it| it.node.id == chosen.node.id)
     };
@@ -137,7 +140,8 @@ pub(super) fn choose<'a>(
             choice
         }
         _ => {
-            let (chosen, reason) = pick(candidates, balancer, seed)?;
+            let picked = pick(candidates, balancer, seed);
+            let (chosen, reason) = picked.ok_or(Wait { in_use: None })?;
             Choice {
                 candidate: *chosen,
                 reason: if is_only(chosen) { Reason::Only } else { reason },
@@ -145,7 +149,7 @@ pub(super) fn choose<'a>(
             }
         }
     };
-    Some(choice)
+    Ok(choice)
 }
 
 /// The best of the nodes by the balancer's rule alone; `None` when none has a free slot.

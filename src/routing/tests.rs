@@ -123,7 +123,7 @@ fn written(
             let node = &view.nodes[node.0].config.name;
             format!("{node} ({}){other_name}", reason.as_str())
         }
-        Err(NoRoute::Full) => "full".to_owned(),
+        Err(NoRoute::Full(_)) => "full".to_owned(),
         Err(NoRoute::Refused(fault)) => format!("{} {fault}", fault.status()),
     }
 }
