@@ -86,7 +86,8 @@ impl Scenario {
         let run = |seed| {
             let until = extent.window.ends;
             let work = work::conversations(&self.demand, &self.nodes, until, seed);
-            let mut policy = (contender.build)(&self.nodes, seed);
+            // Another stream than the work's: lots must not follow what is asked.
+            let mut policy = (contender.build)(&self.nodes, seed << 32);
             let story = engine::play(&self.nodes, &work, policy.as_mut());
             Figures::of(&story, extent.window, 0.0 < self.demand.flood)
         };
