@@ -12,6 +12,9 @@ use crate::work::Conversation;
 /// How often a node is asked for its loaded models.
 const POLL: Duration = Duration::from_secs(2);
 
+/// Long after the slowest policy has answered its last request.
+const RUN_MAX: Duration = Duration::from_secs(360_000);
+
 /// What became of a request.
 #[derive(Clone, Copy)]
 pub(crate) struct Outcome {
@@ -108,6 +111,11 @@ pub(crate) fn play(specs: &[NodeSpec], work: &[Conversation], policy: &mut dyn P
         let Some(Reverse((now, _, event))) = next else {
             break;
         };
+        assert!(
+            now < RUN_MAX,
+            "{} turns are still unanswered: the policy holds requests back for good",
+            engine.turns_left
+        );
         engine.happen(event, now);
         engine.decide(now);
     }

@@ -58,7 +58,9 @@ fn main() -> ExitCode {
     let level = |level| wish.table("Equal nodes at 200 %", &ordinary.clone().at(level));
     let levels = LEVELS.map(level);
     levels.last().map(print);
-    print_ratios(&levels, &calm, &flood);
+    let names: Vec<&str> = wish.contenders.iter().map(|one| one.name).collect();
+    print_levels(&levels, &names);
+    print_flood(&calm, &flood, &names);
     if !wish.is_check {
         return ExitCode::SUCCESS;
     }
@@ -131,24 +133,34 @@ fn print(table: &Table) {
     }
 }
 
-/// What compares one run with another: the flood with the calm, and the levels of work with each other.
-fn print_ratios(levels: &[Table], calm: &Table, flood: &Table) {
-    println!("\n### What is left under too much work\n");
-    let percent = LEVELS.map(|level| format!(" {:.0} % |", level * 100.0));
-    println!(
-        "| policy | tokens/s in time at{} kept of the best | light p95 s | with the flood | factor |",
-        percent.concat()
-    );
-    println!("|---|{}--:|--:|--:|--:|", "--:|".repeat(LEVELS.len()));
-    for Row { name, .. } in &calm.rows {
+fn print_levels(levels: &[Table], names: &[&str]) {
+    let head = LEVELS.map(|level| format!(" {:.0} % |", level * 100.0));
+    let head = head.concat();
+    let rule = "--:|".repeat(LEVELS.len());
+    let row = |name: &str, of: fn(&Figures) -> f64| -> String {
+        let figures = levels.iter().filter_map(|table| table.median(name));
+        figures.map(|run| format!(" {:.0} |", of(&run))).collect()
+    };
+    println!("\n### p95 in seconds, the more there is to do\n");
+    println!("| policy |{head}\n|---|{rule}");
+    for name in names {
+        println!("| {name} |{}", row(name, |run| run.p95));
+    }
+    println!("\n### Tokens per second in time, the more there is to do\n");
+    println!("| policy |{head} kept of the best |\n|---|{rule}--:|");
+    for name in names {
+        let kept = goodput_kept(levels, name).unwrap_or(0.0);
+        println!("| {name} |{} {kept:.2} |", row(name, |run| run.goodput));
+    }
+}
+
+fn print_flood(calm: &Table, flood: &Table, names: &[&str]) {
+    println!("\n### p95 in seconds of the nine tenants that do not flood\n");
+    println!("| policy | without the flood | with it | median of the ratios |\n|---|--:|--:|--:|");
+    for name in names {
         let light = |table: &Table| table.median(name).map_or(0.0, |run| run.light_p95);
-        let goodputs = levels.iter().filter_map(|table| table.median(name));
-        let goodputs: String = goodputs
-            .map(|run| format!("{:.0} | ", run.goodput))
-            .collect();
         println!(
-            "| {name} | {goodputs}{:.2} | {:.1} | {:.1} | {:.1} |",
-            goodput_kept(levels, name).unwrap_or(0.0),
+            "| {name} | {:.1} | {:.1} | {:.2} |",
             light(calm),
             light(flood),
             flood_factor(calm, flood, name).unwrap_or(0.0),

@@ -10,8 +10,8 @@ use crate::work::{self, Demand};
 
 /// The share of the fleet that the ordinary scenarios use.
 const UTILISATION: f64 = 0.7;
-/// The shares for which goodput is compared; the last is the overload.
-pub(crate) const LEVELS: [f64; 6] = [0.5, 0.7, 1.0, 1.3, 1.6, 2.0];
+/// The shares that are compared with each other; the last is the overload.
+pub(crate) const LEVELS: [f64; 7] = [0.25, 0.5, 0.7, 1.0, 1.3, 1.6, 2.0];
 /// The flooder asks twenty times what it asks otherwise.
 const FLOOD: f64 = 19.0;
 /// Where contexts differ, one conversation in six has another than the rest.
@@ -86,7 +86,8 @@ impl Scenario {
         let run = |seed| {
             let until = extent.window.ends;
             let work = work::conversations(&self.demand, &self.nodes, until, seed);
-            let mut policy = (contender.build)(&self.nodes, seed);
+            // Another stream than the work's: lots must not follow what is asked.
+            let mut policy = (contender.build)(&self.nodes, seed << 32);
             let story = engine::play(&self.nodes, &work, policy.as_mut());
             Figures::of(&story, extent.window, 0.0 < self.demand.flood)
         };
