@@ -26,6 +26,8 @@ const BATCH: Duration = Duration::from_millis(40);
 /// The fastest of them counts: whatever else runs on the machine only ever makes a batch slower.
 const BATCHES: usize = 7;
 const CALLS_MAX: u32 = 1 << 24;
+/// The default of `prefix_hash_bytes`.
+const HASHED_BYTES_MAX: usize = 8 * 1024;
 
 fn main() -> Result<()> {
     println!("{:<52} {:>12}", "", "ns per call");
@@ -74,9 +76,13 @@ fn bodies() -> Result<()> {
         } else {
             format!(r#"{{"messages":[{messages}],"stream":true,"model":"llama3.2"}}"#)
         };
-        facts(&call, body.as_bytes())?;
+        facts(&call, body.as_bytes(), HASHED_BYTES_MAX)?;
         print(&format!("dialect::facts, {what}"), || {
-            drop(black_box(facts(&call, black_box(body.as_bytes()))));
+            drop(black_box(facts(
+                &call,
+                black_box(body.as_bytes()),
+                HASHED_BYTES_MAX,
+            )));
         });
     }
     Ok(())
@@ -92,6 +98,7 @@ fn routes() -> Result<()> {
         node_index: None,
         tried: &[],
         fallback: Fallback::None,
+        session: None,
     };
     for (nodes, models) in [(3, 3), (50, 3), (200, 200), (500, 3)] {
         let fleet = fleet(nodes, models)?;

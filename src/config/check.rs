@@ -12,6 +12,7 @@ use super::reading::Reading;
 use super::registry;
 use super::schema::{Form, Known};
 use super::section::Section;
+use super::sticky::sticky_sessions;
 use super::text::{Wrong, number};
 use super::{
     Admin, Balancer, Config, LogFormat, Logging, Proxy, Queue, Retry, Secret, Server, Sources,
@@ -231,6 +232,7 @@ fn proxy(mut s: Section) -> Proxy {
         wait_max: q.duration("max_wait", seconds(60)),
     };
     q.close();
+    let sticky = sticky_sessions(s.section("sticky_sessions"));
     let proxy = Proxy {
         balancer: s.word("load_balancer", Balancer::Adaptive, BALANCERS),
         connection_timeout: s.duration("connection_timeout", seconds(2)),
@@ -241,6 +243,7 @@ fn proxy(mut s: Section) -> Proxy {
             .filter(|limit| !limit.is_zero()),
         retry,
         queue,
+        sticky,
     };
     s.close();
     proxy

@@ -66,17 +66,19 @@ impl Gateway {
         let encoding = client.encoding(&call)?;
         let body = client.read_body(limits).await?;
         let body = body_as_sent(body, encoding, limits.body_bytes_max)?;
-        let facts = dialect::facts(&call, &body)?;
+        let facts = dialect::facts(&call, &body, config.proxy.sticky.hashed_bytes_max)?;
         let key = match call.dialect {
             Dialect::Ollama => ModelKey::parse(&facts.model),
             // Servers of other dialects call a model by where its file is.
             Dialect::OpenAi | Dialect::Anthropic => ModelKey::parse_any(&facts.model),
         }?;
+        let recalled = self.recall(client, &call, &facts, &key, ctx);
         let asked = Asked {
             call,
             facts,
             key,
             body,
+            recalled,
         };
         ctx.asked(&asked, &self.fleet.view());
         refuse_cloud(&asked)?;
@@ -120,7 +122,9 @@ impl Gateway {
             match sent {
                 Ok(answer) => {
                     ctx.record.phase = Phase::Stream;
+                    let (node, head) = (placed.route.node, answer.node.head());
                     let served = Served {
+                        sticky: self.remember(&asked, node, head, ctx),
                         is_alias: asked.wanted(&ctx.config).is_alias(),
                         call: asked.call,
                         placed,

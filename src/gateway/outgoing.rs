@@ -17,6 +17,7 @@ use super::client::{Client, broken};
 use super::credentials::NodeAccess;
 use super::head;
 use super::place::Placed;
+use super::recall::Recalled;
 
 /// A request whose body was read and understood: what every attempt starts from.
 pub(super) struct Asked {
@@ -24,6 +25,7 @@ pub(super) struct Asked {
     pub(super) facts: Facts,
     pub(super) key: ModelKey,
     pub(super) body: Bytes,
+    pub(super) recalled: Recalled,
 }
 
 impl Asked {
@@ -53,6 +55,7 @@ impl Asked {
             node_index: self.call.node_index,
             tried,
             fallback,
+            session: self.recalled.session,
         }
     }
 }

@@ -22,6 +22,7 @@ use super::failure::Broken;
 use super::outgoing::client_head;
 use super::place::Placed;
 use super::proxy::Context;
+use super::recall::Stickiness;
 use super::upstream::{Answer, Connection};
 
 /// What was decided for a request: the call, the node that serves it, and the slot it holds there.
@@ -30,6 +31,8 @@ pub(super) struct Served {
     /// Whether the asked name is one that stands for others.
     pub(super) is_alias: bool,
     pub(super) placed: Placed,
+    /// Where sessions are configured to stay with their nodes.
+    pub(super) sticky: Option<Stickiness>,
 }
 
 /// How the node's side ended.
@@ -56,6 +59,7 @@ impl Gateway {
             call,
             is_alias,
             placed,
+            sticky,
         } = served;
         let Placed {
             route,
@@ -76,6 +80,7 @@ impl Gateway {
             model: route.spelled.as_deref().or(ctx.record.model.as_deref()),
             reason: route.reason,
             olla: OllaWords::new(&config.registry, is_alias, route.reason),
+            sticky,
         };
         self.write_answer_head(client, head, &call, served_by, ctx)
             .await?;
@@ -165,6 +170,9 @@ impl Gateway {
                 insert(head, name, value)?;
             }
             insert(head, "x-olla-mode", "passthrough")?;
+            if let Some(sticky) = &served_by.sticky {
+                sticky.mark(head)?;
+            }
         }
         Ok(())
     }
@@ -250,6 +258,7 @@ pub(super) struct ServedBy<'a> {
     pub(super) reason: Reason,
     /// The same for Olla's users.
     pub(super) olla: OllaWords,
+    pub(super) sticky: Option<Stickiness>,
 }
 
 /// A stream under way.

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use crate::affinity::Session;
 use crate::config::{Balancer, Fallback};
 use crate::dialect::{Mount, Operation};
 use crate::error::Fault;
@@ -39,6 +40,8 @@ pub struct Ask<'a> {
     pub tried: &'a [NodeId],
     /// Who may be asked when nobody who is known to have the model can be.
     pub fallback: Fallback,
+    /// What is remembered of its conversation.
+    pub session: Option<Session>,
 }
 
 impl Ask<'_> {
@@ -84,6 +87,8 @@ pub enum Reason {
     LeastConnections,
     /// By chance.
     Random,
+    /// It answered this conversation last.
+    Sticky,
     /// Nobody who is known to have the model could be asked, so somebody was who may have it.
     Fallback(Lack),
 }
@@ -108,6 +113,7 @@ impl Reason {
             Reason::RoundRobin => "round_robin",
             Reason::LeastConnections => "least_connections",
             Reason::Random => "random",
+            Reason::Sticky => "sticky",
             Reason::Fallback(_) => "fallback",
         }
     }
@@ -140,7 +146,8 @@ pub fn route(
         Ok(candidates) => candidates,
         Err(none) => return fallback::route(ask, view, balancer, seed, none),
     };
-    let (chosen, reason) = pick::pick(&candidates, balancer, seed).ok_or(NoRoute::Full)?;
+    let (chosen, reason) =
+        pick::pick(&candidates, balancer, ask.session, seed).ok_or(NoRoute::Full)?;
     Ok(Route {
         node: chosen.node.id,
         spelled: Some(Arc::clone(&chosen.holder.spelled)),

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 
+use crate::affinity::Session;
 use crate::config::Balancer;
 use crate::fleet::{Holder, Node};
 use crate::profile::Limit;
@@ -99,23 +100,60 @@ impl<'a> Candidate<'a, &'a Holder> {
 pub(super) fn pick<'c, 'a, H>(
     candidates: &'c [Candidate<'a, H>],
     balancer: Balancer,
+    session: Option<Session>,
     seed: u64,
 ) -> Option<(&'c Candidate<'a, H>, Reason)> {
     let mut free: Vec<_> = candidates.iter().filter(|it| it.is_free).collect();
     keep_preferred(&mut free);
-    let (chosen, reason) = match balancer {
-        Balancer::Adaptive => adaptive(&free, seed)?,
-        Balancer::Priority => (random(&highest_tier(&free), seed)?, Reason::Priority),
-        Balancer::RoundRobin => (round_robin(&free, seed)?, Reason::RoundRobin),
-        Balancer::LeastConnections => {
-            let chosen = least(&free, seed, |a, b| a.cmp_share(b, 0))?;
-            (chosen, Reason::LeastConnections)
-        }
-        Balancer::Random => (random(&free, seed)?, Reason::Random),
+    let (chosen, reason) = match pinned(&free, candidates, session) {
+        Some(chosen) => (chosen, Reason::Sticky),
+        None => balanced(&free, balancer, seed)?,
     };
     let is_only = candidates.iter().all(|it| it.node.id == chosen.node.id);
     let reason = if is_only { Reason::Only } else { reason };
     Some((chosen, reason))
+}
+
+fn balanced<'c, 'a, H>(
+    free: &[&'c Candidate<'a, H>],
+    balancer: Balancer,
+    seed: u64,
+) -> Option<(&'c Candidate<'a, H>, Reason)> {
+    Some(match balancer {
+        Balancer::Adaptive => adaptive(free, seed)?,
+        Balancer::Priority => (random(&highest_tier(free), seed)?, Reason::Priority),
+        Balancer::RoundRobin => (round_robin(free, seed)?, Reason::RoundRobin),
+        Balancer::LeastConnections => {
+            let chosen = least(free, seed, |a, b| a.cmp_share(b, 0))?;
+            (chosen, Reason::LeastConnections)
+        }
+        Balancer::Random => (random(free, seed)?, Reason::Random),
+    })
+}
+
+/// The node that a session is pinned to, if it has room and bears no more than its share: else all whose prompts begin alike, or who
+/// show one key, would queue up at one node while the others idle.
+fn pinned<'c, 'a, H>(
+    free: &[&'c Candidate<'a, H>],
+    candidates: &[Candidate<'a, H>],
+    session: Option<Session>,
+) -> Option<&'c Candidate<'a, H>> {
+    let session = session.filter(|session| session.pinned)?;
+    let mut with_room = free.iter().copied().filter(|it| it.has_room);
+    let chosen = with_room.find(|it| it.node.id == session.node)?;
+    // An alias has a node here once for each of its models there.
+    let equals = candidates
+        .iter()
+        .filter(|it| it.preference == chosen.preference);
+    let (in_flight, weight) = equals.fold((0_u128, 0_u128), |(in_flight, weight), it| {
+        (
+            in_flight + u128::from(it.in_flight),
+            weight + u128::from(it.weight),
+        )
+    });
+    let (mine, my_weight) = (u128::from(chosen.in_flight), u128::from(chosen.weight));
+    // mine / my_weight ≤ 5/4 × in_flight / weight + 1, without division.
+    (4 * mine * weight <= 5 * in_flight * my_weight + 4 * my_weight * weight).then_some(chosen)
 }
 
 /// What suits the request better, and of that an alias's earlier targets, come first whatever the balancer, as long as one of

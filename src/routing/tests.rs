@@ -50,7 +50,7 @@ fn decide(herd: &Herd, question: &str) -> String {
     let (mut asked, mut mount, mut node_index) = (Operation::Chat, Mount::All, None);
     let mut needs = Needs::default();
     let (mut tried, mut balancer, mut seed) = (Vec::new(), Balancer::Adaptive, 0);
-    let (mut aliases, mut fallback) = (Vec::new(), Fallback::None);
+    let (mut aliases, mut fallback, mut session) = (Vec::new(), Fallback::None, None);
     for word in words {
         match word.split_once('=') {
             None if need(&mut needs, word) => (),
@@ -66,6 +66,9 @@ fn decide(herd: &Herd, question: &str) -> String {
                 fallback = *FALLBACKS.iter().find(|it| it.word() == word).unwrap();
             }
             Some(("by", name)) => balancer = BALANCERS.iter().find(|(n, _)| *n == name).unwrap().1,
+            Some((bond @ ("pinned" | "known"), name)) => {
+                session = Some(session_at(&view, name, bond == "pinned"));
+            }
             Some(("tried", names)) => {
                 let nodes = view
                     .nodes
@@ -91,6 +94,7 @@ fn decide(herd: &Herd, question: &str) -> String {
             node_index,
             tried,
             fallback,
+            session,
         };
         route(&ask, &view, balancer, seed, Instant::now()).map(|route| {
             let other_name = route.spelled.filter(|_| route.is_renamed);
@@ -98,6 +102,16 @@ fn decide(herd: &Herd, question: &str) -> String {
         })
     };
     written(&view, decision)
+}
+
+fn session_at(view: &Snapshot, name: &str, pinned: bool) -> Session {
+    let node = view.named(name).unwrap().id;
+    let tokens = 1000;
+    Session {
+        node,
+        tokens,
+        pinned,
+    }
 }
 
 /// Whether the word is a need, which is then noted.
@@ -145,6 +159,7 @@ fn ask<'a>(model: &'a ModelKey, tried: &'a [NodeId]) -> Ask<'a> {
         node_index: None,
         tried,
         fallback: Fallback::None,
+        session: None,
     }
 }
 
@@ -215,12 +230,23 @@ fn any_node() -> impl Strategy<Value = String> {
     )
 }
 
+/// One that may be at a node that is not there.
+fn any_session() -> impl Strategy<Value = Option<Session>> {
+    let session = (0_usize..7, any::<bool>()).prop_map(|(node, pinned)| Session {
+        node: NodeId(node),
+        tokens: 1000,
+        pinned,
+    });
+    prop::option::of(session)
+}
+
 proptest! {
     #[test]
     fn a_route_is_always_one_that_may_serve_and_exists_whenever_one_could(
         nodes in prop::collection::vec(any_node(), 1..6),
         tried in prop::collection::vec(0_usize..6, 0..3),
         balancer in prop::sample::select(BALANCERS.to_vec()),
+        session in any_session(),
         seed: u64,
     ) {
         let lines: Vec<String> = nodes.iter().enumerate().map(|(at, node)| format!("n{at} {node}")).collect();
@@ -228,7 +254,7 @@ proptest! {
         let view = herd.fleet.view();
         let tried: Vec<NodeId> = tried.into_iter().map(NodeId).collect();
         let model = &ModelKey::parse("llama").unwrap();
-        let ask = ask(model, &tried);
+        let ask = Ask { session, ..ask(model, &tried) };
         let has_model = |node: &&crate::fleet::Node| node.models().iter().any(|it| it.key == *model);
         let is_free = |node: &&crate::fleet::Node| match node.state() {
             State::Trial => node.in_flight() == 0,
@@ -253,13 +279,14 @@ proptest! {
     fn an_alias_never_sends_to_a_later_target_while_a_node_with_an_earlier_one_has_room(
         nodes in prop::collection::vec(any_node(), 1..6),
         balancer in prop::sample::select(BALANCERS.to_vec()),
+        session in any_session(),
         seed: u64,
     ) {
         let lines: Vec<String> = nodes.iter().enumerate().map(|(at, node)| format!("n{at} {node}")).collect();
         let herd = herd(&lines.join("\n"));
         let view = herd.fleet.view();
         let (aliases, key) = ([alias("both", "qwen,llama")], ModelKey::parse("both").unwrap());
-        let ask = Ask { wanted: Wanted::new("both", &key, &aliases), ..ask(&key, &[]) };
+        let ask = Ask { wanted: Wanted::new("both", &key, &aliases), session, ..ask(&key, &[]) };
         let has = |node: &crate::fleet::Node, name: &str| node.models().iter().any(|it| *it.name == *name);
         let roomy = |node: &&crate::fleet::Node| node.in_flight() < node.config.slots.unwrap_or(pick::SLOTS_ASSUMED);
         let up = || view.nodes.iter().filter(|node| node.state() == State::Healthy);
