@@ -32,6 +32,8 @@ pub mod discovery;
 
 pub mod fleet;
 
+pub mod affinity;
+
 pub mod routing;
 
 pub mod admission;

@@ -7,16 +7,16 @@ use std::time::{Duration, Instant};
 
 use arriero::config::profiles::builtin;
 use arriero::config::{
-    Balancer, Connection, Fallback, HealthConfig, NodeAuth, NodeConfig, NodeTls, NodeUrl, Unsaid,
+    Balancer, Connection, HealthConfig, NodeAuth, NodeConfig, NodeTls, NodeUrl, Unsaid,
 };
 use arriero::dialect::facts::facts;
 use arriero::dialect::meter::Meter;
 use arriero::dialect::recognize::recognize;
-use arriero::dialect::{Framing, Mount, Operation};
+use arriero::dialect::{Framing, Operation};
 use arriero::fleet::{Fleet, NodeId, Observation, listing};
 use arriero::glob::Filter;
 use arriero::model::ModelKey;
-use arriero::profile::{Listing, Needs};
+use arriero::profile::Listing;
 use arriero::routing::{Ask, Wanted, route};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -26,6 +26,8 @@ const BATCH: Duration = Duration::from_millis(40);
 /// The fastest of them counts: whatever else runs on the machine only ever makes a batch slower.
 const BATCHES: usize = 7;
 const CALLS_MAX: u32 = 1 << 24;
+/// The default of `prefix_hash_bytes`.
+const HASHED_BYTES_MAX: usize = 8 * 1024;
 
 fn main() -> Result<()> {
     println!("{:<52} {:>12}", "", "ns per call");
@@ -74,9 +76,13 @@ fn bodies() -> Result<()> {
         } else {
             format!(r#"{{"messages":[{messages}],"stream":true,"model":"llama3.2"}}"#)
         };
-        facts(&call, body.as_bytes())?;
+        facts(&call, body.as_bytes(), HASHED_BYTES_MAX)?;
         print(&format!("dialect::facts, {what}"), || {
-            drop(black_box(facts(&call, black_box(body.as_bytes()))));
+            drop(black_box(facts(
+                &call,
+                black_box(body.as_bytes()),
+                HASHED_BYTES_MAX,
+            )));
         });
     }
     Ok(())

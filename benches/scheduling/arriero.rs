@@ -5,12 +5,13 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::{Duration, Instant};
 
 use arriero::admission::{Chance, Claim, Class, Limits, Queue, Tenant, Tried, Wish};
+use arriero::affinity::Session;
 use arriero::config::{Balancer, Config, Sources, load};
 use arriero::dialect::{Operation, RunnerOptions};
 use arriero::fleet::{Fleet, Lease, Loading, NodeId, Observation, RunnerKey, Shown, listing};
 use arriero::model::ModelKey;
 use arriero::profile::Needs;
-use arriero::routing::{Ask, Circumstances, NoRoute, Route, Session, Wanted, route};
+use arriero::routing::{Ask, Circumstances, NoRoute, Route, Wanted, route};
 
 use crate::fleet::{MODELS, NodeSpec};
 use crate::node::Loaded;
@@ -69,7 +70,10 @@ impl Arriero {
                     model.name, model.bytes
                 )
             });
-            let body = format!(r#"{{"models":[{}]}}"#, entries.collect::<Vec<_>>().join(","));
+            let body = format!(
+                r#"{{"models":[{}]}}"#,
+                entries.collect::<Vec<_>>().join(",")
+            );
             let told = listing::installed(arriero::profile::Listing::Ollama, body.as_bytes());
             let seen = Observation::Installed {
                 models: told.map(|told| told.models).unwrap_or_default(),
@@ -77,7 +81,9 @@ impl Arriero {
             };
             fleet.observe(id, seen, epoch);
         }
-        let keys = MODELS.iter().filter_map(|model| ModelKey::parse(model.name).ok());
+        let keys = MODELS
+            .iter()
+            .filter_map(|model| ModelKey::parse(model.name).ok());
         Arriero {
             fleet,
             epoch,
@@ -93,7 +99,10 @@ impl Arriero {
     }
 
     fn give_up_late(&mut self, now: Duration) {
-        let late = self.tickets.iter().filter(|(_, (_, since))| *since + self.wait_max <= now);
+        let late = self
+            .tickets
+            .iter()
+            .filter(|(_, (_, since))| *since + self.wait_max <= now);
         let mut late: Vec<usize> = late.map(|(id, _)| *id).collect();
         late.sort_unstable();
         for id in late {
@@ -121,11 +130,15 @@ impl Look<'_> {
     fn look(&mut self, request: &Request, chance: Chance) -> Tried {
         let name = MODELS[request.model].name;
         let key = &self.keys[request.model];
-        let session = self.sessions.get(&request.conversation).map(|known| Session {
-            node: known.0,
-            tokens: known.2,
-            idle: self.now.saturating_sub(known.1),
-        });
+        let session = self
+            .sessions
+            .get(&request.conversation)
+            .map(|known| Session {
+                node: known.0,
+                tokens: known.2,
+                pinned: false,
+                idle: self.now.saturating_sub(known.1),
+            });
         let options = RunnerOptions {
             num_ctx: Some(i64::from(request.context)),
             ..RunnerOptions::default()
@@ -218,7 +231,10 @@ impl Policy for Arriero {
                 r#"{{"model":"{name}","digest":"{digest}","size":{bytes},"size_vram":{bytes},"context_length":{context}}}"#
             )
         });
-        let body = format!(r#"{{"models":[{}]}}"#, entries.collect::<Vec<_>>().join(","));
+        let body = format!(
+            r#"{{"models":[{}]}}"#,
+            entries.collect::<Vec<_>>().join(",")
+        );
         let loaded = listing::ps(body.as_bytes()).unwrap_or_default();
         let seen = Observation::Loaded(loaded);
         self.fleet.observe(NodeId(node), seen, self.epoch + now);
@@ -288,7 +304,8 @@ impl Policy for Arriero {
             seed: self.seed,
             now,
         };
-        self.queue.dispatch(now, |request, chance| look.look(request, chance));
+        self.queue
+            .dispatch(now, |request, chance| look.look(request, chance));
         self.seed = look.seed;
         for decision in &decisions {
             if let Decision::Send { id, .. } = decision {
@@ -328,7 +345,12 @@ fn digest(name: &str) -> String {
 
 /// The configuration that an operator would write for these nodes.
 fn config(nodes: &[NodeSpec]) -> Config {
-    let endpoint = |at: usize| format!("    - {{ url: http://127.0.0.1:{}, name: gpu-{at} }}\n", 1 + at);
+    let endpoint = |at: usize| {
+        format!(
+            "    - {{ url: http://127.0.0.1:{}, name: gpu-{at} }}\n",
+            1 + at
+        )
+    };
     let endpoints: String = (0..nodes.len()).map(endpoint).collect();
     let text = format!("discovery:\n  static:\n    endpoints:\n{endpoints}");
     let none = || "there are no files here".to_owned();
@@ -344,17 +366,5 @@ fn config(nodes: &[NodeSpec]) -> Config {
     match load(&sources) {
         Ok(config) => config,
         Err(error) => panic!("{error}"),
-    }
-}
-impl Drop for Arriero {
-    fn drop(&mut self) {
-        let view = self.fleet.view();
-        for (at, node) in view.nodes.iter().enumerate() {
-            for (m, key) in self.keys.iter().enumerate() {
-                let Some(h) = view.holders(key).and_then(|h| h.iter().find(|h| h.at == at)) else { continue };
-                let l = h.traits.ledger();
-                eprintln!("node {at} model {m} warm={} slots={:?} hold={:?} load={} prefill={:?} decode={:?} inflight={} wanted={}", h.warm, h.traits.slots(), l.hold_s(), h.traits.load_s(), l.prefill(), l.decode(), l.in_flight(), l.wanted(Duration::from_secs(1200)));
-            }
-        }
     }
 }

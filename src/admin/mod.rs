@@ -15,7 +15,8 @@ pub use human::Now;
 pub use page::Page;
 pub use process::ProcessFiles;
 
-use crate::config::Alias;
+use crate::affinity::Figures;
+use crate::config::{Alias, StickySessions};
 use crate::fleet::Snapshot;
 use crate::model::ModelKey;
 use crate::telemetry::stats::Stats;
@@ -37,6 +38,10 @@ pub struct State<'a> {
     pub about: &'a dyn Fn() -> About,
     /// Rendered only when asked for.
     pub metrics: &'a dyn Fn() -> Vec<u8>,
+    /// By what conversations are known.
+    pub sticky: &'a StickySessions,
+    /// What became of their sessions, counted only when asked for.
+    pub sessions: &'a dyn Fn() -> Figures,
     /// What became of the requests.
     pub stats: &'a Stats,
     /// Read only when asked for.
@@ -116,8 +121,7 @@ pub fn page(method: &str, path: &str, query: Option<&str>, state: &State<'_>) ->
         "/internal/status/models" => Page::polled(&models::page(state, query)),
         "/internal/stats/models" => Page::json(&usage::models(state, query)),
         "/internal/stats/translators" => Page::json(&usage::translators(state)),
-        // No conversation is bound to a node by anything but the warmth of its model.
-        "/internal/stats/sticky" => Page::json(&serde_json::json!({ "enabled": false })),
+        "/internal/stats/sticky" => Page::json(&usage::sticky(state)),
         "/internal/process" => Page::json(&process::page(state, &(state.process)())),
         "/version" => Page::json(&process::version(&(state.about)())),
         _ => Page::refused(404, NO_PAGE),

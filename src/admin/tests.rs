@@ -1,8 +1,10 @@
 //! Who is let in, and the shapes of the pages.
 
 use std::fs;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use crate::config::KeySource;
 use crate::fleet::fixture::{Herd, LIMITS, herd};
 use crate::fleet::{Observation, Probed, Rules, listing};
 use crate::telemetry::stats::fixture::served;
@@ -39,6 +41,8 @@ fn state<'a>(view: &'a Snapshot, stats: &'a Stats) -> State<'a> {
         about: &about,
         metrics: &Vec::new,
         stats,
+        sticky: &STICKY,
+        sessions: &|| SESSIONS,
         process: &|| ProcessFiles {
             status: None,
             meminfo: None,
@@ -99,6 +103,23 @@ const NEWER: &str = r#"{"models":[
      "details":{"family":"llama","parameter_size":"7B","quantization_level":"Q4_0"}},
     {"name":"my-llama","digest":"d-llama3","size":4005057004,"modified_at":"2025-11-24T10:00:01Z",
      "details":{"family":"llama","parameter_size":"7B","quantization_level":"Q4_0"}}]}"#;
+
+static STICKY: LazyLock<StickySessions> = LazyLock::new(|| StickySessions {
+    enabled: true,
+    idle_ttl: Duration::from_secs(600),
+    sessions_max: 10_000,
+    sources: vec![KeySource::SessionHeader, KeySource::Ip],
+    hashed_bytes_max: 8192,
+});
+
+const SESSIONS: Figures = Figures {
+    active: 3,
+    insertions: 5,
+    hits: 40,
+    misses: 6,
+    repins: 1,
+    evictions: 2,
+};
 
 const NOW: Now = Now {
     wall_ms: 1_764_000_100_000,

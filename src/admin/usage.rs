@@ -116,6 +116,24 @@ fn summary(state: &State<'_>, report: &Report) -> Value {
     })
 }
 
+/// `/internal/stats/sticky`. Conversations are remembered whether or not they stay with their nodes.
+pub(super) fn sticky(state: &State<'_>) -> Value {
+    let (rules, figures) = (state.sticky, (state.sessions)());
+    let sources: Vec<&str> = rules.sources.iter().map(|source| source.word()).collect();
+    json!({
+        "enabled": rules.enabled,
+        "active_sessions": figures.active,
+        "insertions": figures.insertions,
+        "hits": figures.hits,
+        "misses": figures.misses,
+        "repins": figures.repins,
+        "evictions": figures.evictions,
+        "max_sessions": rules.sessions_max,
+        "idle_ttl_seconds": rules.idle_ttl.as_secs(),
+        "key_sources": sources,
+    })
+}
+
 /// `/internal/stats/translators`. Anthropic's calls go out as they came in: this version translates nothing.
 pub(super) fn translators(state: &State<'_>) -> Value {
     let anthropic = state.stats.report().anthropic;

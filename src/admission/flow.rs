@@ -56,7 +56,9 @@ impl Flows {
     /// The first of each of a tenant's lines, in order of arrival.
     pub(super) fn heads(&self, tenant: Tenant) -> Vec<(Ticket, LineId)> {
         let lines = self.flows.get(&tenant).map_or(&[][..], |flow| &flow.lines);
-        let heads = lines.iter().filter_map(|(line, tickets)| Some((*tickets.front()?, *line)));
+        let heads = lines
+            .iter()
+            .filter_map(|(line, tickets)| Some((*tickets.front()?, *line)));
         let mut heads: Vec<_> = heads.collect();
         heads.sort_unstable_by_key(|(ticket, _)| *ticket);
         heads
@@ -164,7 +166,10 @@ impl Flows {
 
     /// The tenant with most requests in the queue, and how many.
     pub(super) fn longest(&self) -> Option<(Tenant, usize)> {
-        let counts = self.ring.iter().map(|tenant| (*tenant, self.length_of(*tenant)));
+        let counts = self
+            .ring
+            .iter()
+            .map(|tenant| (*tenant, self.length_of(*tenant)));
         counts.max_by_key(|(_, count)| *count)
     }
 

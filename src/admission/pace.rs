@@ -21,7 +21,9 @@ impl Pace {
     pub(super) fn placed(&mut self, now: Duration) {
         if let Some(last) = self.last.replace(now) {
             let took = now.saturating_sub(last).as_secs_f64();
-            let mean = self.between_s.map_or(took, |mean| mean + WEIGHT * (took - mean));
+            let mean = self
+                .between_s
+                .map_or(took, |mean| mean + WEIGHT * (took - mean));
             self.between_s = Some(mean);
         }
     }

@@ -12,6 +12,7 @@ use super::reading::Reading;
 use super::registry;
 use super::schema::{Form, Known};
 use super::section::Section;
+use super::sticky::sticky_sessions;
 use super::text::{Wrong, number};
 use super::{
     Admin, Balancer, Config, LogFormat, Logging, Proxy, Queue, Retry, Secret, Server, Sources,
@@ -233,6 +234,7 @@ fn proxy(mut s: Section) -> Proxy {
         background_wait_max: q.duration_or_zero("background_patience", seconds(30)),
     };
     q.close();
+    let sticky = sticky_sessions(s.section("sticky_sessions"));
     let proxy = Proxy {
         balancer: s.word("load_balancer", Balancer::Adaptive, BALANCERS),
         connection_timeout: s.duration("connection_timeout", seconds(2)),
@@ -244,6 +246,7 @@ fn proxy(mut s: Section) -> Proxy {
         retry,
         queue,
         larger_context: s.flag("larger_context", true),
+        sticky,
     };
     s.close();
     proxy

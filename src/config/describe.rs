@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::text::{spell_duration, spell_size};
-use super::{Config, DefaultTarget, LogFormat, Management};
+use super::{Config, DefaultTarget, LogFormat, Management, StickySessions};
 
 /// Every setting that matters, one thought per line. Secrets are `***`.
 pub fn describe(config: &Config) -> String {
@@ -219,6 +219,7 @@ fn routing(out: &mut Description, config: &Config) {
             after(proxy.queue.wait_max)
         ),
     );
+    out.line("conversations", conversations(&proxy.sticky));
     out.line(
         "a node goes down",
         format!(
@@ -244,6 +245,20 @@ fn routing(out: &mut Description, config: &Config) {
             after(models.timeout)
         ),
     );
+}
+
+fn conversations(sticky: &StickySessions) -> String {
+    let sources: Vec<&str> = sticky.sources.iter().map(|source| source.word()).collect();
+    let known = format!(
+        "known by {}; {} at most, forgotten after {} without a request",
+        sources.join(", "),
+        sticky.sessions_max,
+        after(sticky.idle_ttl)
+    );
+    match sticky.enabled {
+        true => format!("stay with their node while it has room, {known}"),
+        false => format!("not bound to nodes, {known}"),
+    }
 }
 
 fn catalogue(out: &mut Description, config: &Config) {

@@ -13,7 +13,6 @@ const LATER: &[&str] = &[
     "server.rate_limits",
     "server.cors",
     "admin.write",
-    "proxy.sticky_sessions",
     "models",
     "translation",
     "auth.keys_file",

@@ -23,6 +23,7 @@ mod seat;
 mod secrets;
 mod section;
 mod sources;
+mod sticky;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -43,6 +44,7 @@ pub use registry::{Alias, Fallback, Registry, Strategy};
 pub use schema::schema;
 pub use seat::Unsaid;
 pub use sources::Sources;
+pub use sticky::{KeySource, StickySessions};
 
 use crate::glob::Filter;
 use crate::profile::{Profile, Profiles};
@@ -162,6 +164,8 @@ pub struct Proxy {
     pub queue: Queue,
     /// Whether a request that asks for a context shorter than that of the runner in memory takes that one, which saves a load.
     pub larger_context: bool,
+    /// By what conversations are known, and whether they stay with their node.
+    pub sticky: StickySessions,
 }
 
 /// `proxy.retry`: when another node is tried.

@@ -24,14 +24,15 @@ use super::{Call, Dialect, Facts, Operation, RunnerOptions};
 use self::conversation::Conversation;
 use self::key::{Folded, Keys};
 
-/// Reads a whole body of a call that names its model there.
+/// Reads a whole body of a call that names its model there. `hashed_bytes_max` is how much of the system prompt, of the first user
+/// message and of the tools goes into [`Facts::affinity`], bytes each.
 ///
 /// # Errors
 /// 400: `bad_json`, `too_deep` and `too_many_keys` for what is not JSON within limits, `ambiguous_body` when two keys mean one
 /// field or `name` contradicts `model`, `wrong_type` for a `model` or `stream` that is none, `model_required`, and
 /// `invalid_model_name` for a name over [`NAME_BYTES_MAX`] bytes or with a NUL.
-pub fn facts(call: &Call, body: &[u8]) -> Result<Facts, Fault> {
-    let found = scan(call, body)?;
+pub fn facts(call: &Call, body: &[u8], hashed_bytes_max: usize) -> Result<Facts, Fault> {
+    let found = scan(call, body, hashed_bytes_max)?;
     let name = found.model_text()?;
     let model = name.unescape().into_owned();
     check_name(&model)?;
@@ -62,7 +63,7 @@ struct Found<'a> {
     conversation: Conversation,
 }
 
-fn scan<'a>(call: &Call, body: &'a [u8]) -> Result<Found<'a>, Fault> {
+fn scan<'a>(call: &Call, body: &'a [u8], hashed_bytes_max: usize) -> Result<Found<'a>, Fault> {
     let mut scanner = Scanner::new(body);
     if scanner.token()? != Token::ObjectStart {
         return Err(Fault::malformed(
@@ -70,7 +71,10 @@ fn scan<'a>(call: &Call, body: &'a [u8]) -> Result<Found<'a>, Fault> {
             "the body is JSON but no object; send one object, such as {\"model\": …}",
         ));
     }
-    let mut found = Found::default();
+    let mut found = Found {
+        conversation: Conversation::hashing(hashed_bytes_max),
+        ..Found::default()
+    };
     let mut keys = Keys::new();
     while let Token::Key(key) = scanner.token()? {
         let folded = Folded::of(&key);
@@ -99,7 +103,7 @@ impl<'a> Found<'a> {
             (b"name", _) if call.dialect == Dialect::Ollama => {
                 self.name = string_or_null("name", value)?;
             }
-            (b"stream", operation) if can_stream(operation) => self.stream = bool_or_null(value)?,
+            (b"stream", operation) if operation.generates() => self.stream = bool_or_null(value)?,
             (b"options", Chat | Generate | Embed | Embeddings) => {
                 runner::options(scanner, value, &mut self.runner)?;
             }
@@ -164,14 +168,6 @@ fn check_name(model: &str) -> Result<(), Fault> {
         "invalid_model_name",
         format!("the name in `model` {what} allowed; check the name"),
     ))
-}
-
-fn can_stream(operation: Operation) -> bool {
-    use Operation::*;
-    matches!(
-        operation,
-        Chat | Generate | ChatCompletions | Completions | Responses | Messages
-    )
 }
 
 /// Only Ollama's own calls stream unless told not to.

@@ -113,6 +113,15 @@ impl Operation {
         )
     }
 
+    /// Whether a model writes the answer: such an answer may be streamed, and its prompt is worth keeping.
+    pub fn generates(self) -> bool {
+        use Operation::*;
+        matches!(
+            self,
+            Chat | Generate | ChatCompletions | Completions | Responses | Messages
+        )
+    }
+
     /// Whether a model works for the answer, so that the answer tells how.
     pub fn runs_model(self) -> bool {
         use Operation as O;

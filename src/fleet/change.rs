@@ -67,7 +67,10 @@ pub(super) fn with_installed(
 
 pub(super) fn with_loaded(current: &Snapshot, at: usize, models: Vec<Loaded>) -> Option<Snapshot> {
     let before = &current.nodes[at];
-    let loading = before.offered.iter().filter(|it| it.traits.ledger().is_loading());
+    let loading = before
+        .offered
+        .iter()
+        .filter(|it| it.traits.ledger().is_loading());
     let bytes = loading.map(|it| it.traits.size_bytes.unwrap_or(0)).max();
     before.counters.memory.seen(&before.loaded, &models, bytes);
     if !before.is_loading() {

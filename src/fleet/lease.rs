@@ -76,7 +76,8 @@ impl Lease {
     pub fn served(&self, shown: Shown) {
         if let Some(seat) = &self.seat {
             let at_once = seat.at_once;
-            seat.ledger().served(&Shown { at_once, ..shown }, self.assumed);
+            seat.ledger()
+                .served(&Shown { at_once, ..shown }, self.assumed);
         }
     }
 

@@ -68,13 +68,16 @@ impl Mean {
     }
 
     fn set(&self, value: f32) {
-        self.0.store(value.max(f32::MIN_POSITIVE).to_bits(), Ordering::Relaxed);
+        self.0
+            .store(value.max(f32::MIN_POSITIVE).to_bits(), Ordering::Relaxed);
     }
 
     /// A sample that comes at the same moment as another may be lost.
     fn learn(&self, sample: f32) {
         if sample.is_finite() && 0.0 < sample {
-            let mean = self.get().map_or(sample, |mean| mean + WEIGHT * (sample - mean));
+            let mean = self
+                .get()
+                .map_or(sample, |mean| mean + WEIGHT * (sample - mean));
             self.set(mean);
         }
     }
@@ -236,7 +239,8 @@ impl Ledger {
     /// Lets nobody new use its runner for a while, so that it gets idle and can make room for one that has waited for too long.
     pub fn retire(&self, uptime: Duration) {
         if !self.is_retired(uptime) {
-            self.retired_until.store(millis(uptime) + RETIRED_MS, Ordering::Relaxed);
+            self.retired_until
+                .store(millis(uptime) + RETIRED_MS, Ordering::Relaxed);
         }
     }
 

@@ -76,7 +76,8 @@ impl Memory {
             let tight = (held.0 + left + coming.0, held.1 + 1 + coming.1);
             let known = self.too_much.get();
             let least = |a: u64, b: u64| if a == 0 { b } else { a.min(b) };
-            self.too_much.set((least(known.0, tight.0), least(known.1, tight.1)));
+            self.too_much
+                .set((least(known.0, tight.0), least(known.1, tight.1)));
         }
     }
 
@@ -91,7 +92,11 @@ impl Memory {
         let is_over = |wanted: u64, limit: u64, seen: u64| seen < limit && limit <= wanted;
         let is_tight =
             is_over(wanted.0, too_much.0, most.0) || is_over(wanted.1, too_much.1, most.1);
-        if is_tight { Room::Evicts } else { Room::Unknown }
+        if is_tight {
+            Room::Evicts
+        } else {
+            Room::Unknown
+        }
     }
 }
 
@@ -124,7 +129,11 @@ mod tests {
         let two = loaded(&["a*", "b*"]);
         memory.seen(&[], &two, None);
         memory.seen(&two, &two[..1], None);
-        assert_eq!(memory.room(&residents(&[1, 1]), 1), Room::Unknown, "it had expired");
+        assert_eq!(
+            memory.room(&residents(&[1, 1]), 1),
+            Room::Unknown,
+            "it had expired"
+        );
         memory.seen(&two, &two[..1], Some(1));
         assert_eq!(memory.room(&residents(&[1, 1]), 1), Room::Evicts);
     }

@@ -82,7 +82,9 @@ pub(super) fn offered(
     before: &[Offered],
 ) -> Arc<[Offered]> {
     let rule = Rule::of(node);
-    let known = before.iter().map(|it| (it.file.clone(), Arc::clone(it.traits.shared_ledger())));
+    let known = before
+        .iter()
+        .map(|it| (it.file.clone(), Arc::clone(it.traits.shared_ledger())));
     let mut ledgers: HashMap<File, Arc<Ledger>> = known.collect();
     let mut seen = HashSet::with_capacity(installed.len());
     let mut offered = Vec::with_capacity(installed.len());

@@ -188,6 +188,10 @@ mod tests {
             ..other
         };
         assert_eq!(fit(on_gpu, other), RunnerFit::Other);
-        assert_eq!(fit(other, on_gpu), RunnerFit::Same, "it takes what there is");
+        assert_eq!(
+            fit(other, on_gpu),
+            RunnerFit::Same,
+            "it takes what there is"
+        );
     }
 }

@@ -37,7 +37,10 @@ impl Warmth<'_> {
             bytes: model.bytes,
             context: model.context,
         };
-        let digests = node.loaded.iter().map(|it| (it.digest.as_ref(), runner(it)));
+        let digests = node
+            .loaded
+            .iter()
+            .map(|it| (it.digest.as_ref(), runner(it)));
         let keys = node.loaded.iter().map(|it| (&it.key, runner(it)));
         Warmth::Listed {
             digests: digests.filter(|(digest, _)| !digest.is_empty()).collect(),

@@ -57,8 +57,11 @@ impl Gateway {
         let view = self.fleet.view();
         let metrics = || self.metrics_text(&view);
         let config = self.config();
+        let rules = &config.proxy.sticky;
         let state = State {
             view: &view,
+            sticky: rules,
+            sessions: &|| self.sessions.figures(rules, self.uptime()),
             aliases: &config.aliases,
             draining: self.lifecycle.is_draining(),
             now: Now {

@@ -18,8 +18,8 @@ use super::client::{Client, body_as_sent};
 use super::failure::Failed;
 use super::listings;
 use super::outgoing::{Asked, Outgoing};
-use super::proxy::Context;
 use super::place::Placed;
+use super::proxy::Context;
 use super::relay::{Expected, Served};
 use super::{Gateway, moment};
 
@@ -68,12 +68,13 @@ impl Gateway {
         let encoding = client.encoding(&call)?;
         let body = client.read_body(limits).await?;
         let body = body_as_sent(body, encoding, limits.body_bytes_max)?;
-        let facts = dialect::facts(&call, &body)?;
+        let facts = dialect::facts(&call, &body, config.proxy.sticky.hashed_bytes_max)?;
         let key = match call.dialect {
             Dialect::Ollama => ModelKey::parse(&facts.model),
             // Servers of other dialects call a model by where its file is.
             Dialect::OpenAi | Dialect::Anthropic => ModelKey::parse_any(&facts.model),
         }?;
+        let recalled = self.recall(client, &call, &facts, &key, ctx);
         let asked = Asked {
             call,
             facts,
@@ -83,6 +84,7 @@ impl Gateway {
                 tenant: Tenant(0),
                 class: Class::Interactive,
             },
+            recalled,
         };
         ctx.asked(&asked, &self.fleet.view());
         refuse_cloud(&asked)?;
@@ -126,10 +128,13 @@ impl Gateway {
                 Ok(answer) => {
                     ctx.record.phase = Phase::Stream;
                     self.loaded(&mut placed);
+                    let (node, head) = (placed.route.node, answer.node.head());
                     let served = Served {
+                        sticky: self.remember(&asked, node, head, ctx),
                         is_alias: asked.wanted(&ctx.config).is_alias(),
                         expected: Expected {
                             prompt_tokens: asked.facts.prompt_tokens(),
+                            cached_tokens: asked.recalled.tokens_at(placed.route.node),
                             claim: asked.claim,
                         },
                         call: asked.call,

@@ -56,6 +56,7 @@ impl Gateway {
             model: None,
             reason,
             olla: OllaWords::insisted(),
+            sticky: None,
         };
         self.mark(&mut head, call, served_by, ctx)?;
         ctx.record.end_by = EndBy::Done;

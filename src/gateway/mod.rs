@@ -20,6 +20,8 @@ mod place;
 
 mod turns;
 
+mod recall;
+
 mod refresh;
 
 mod outgoing;
@@ -70,6 +72,7 @@ use pingora::connectors::http::v1::Connector;
 use pingora::server::configuration::ServerConf;
 
 use crate::admission::RetryBudget;
+use crate::affinity::Sessions;
 use crate::config::Config;
 use crate::error::{Fault, Kind};
 use crate::fleet::{Fleet, Health, Moment, Node, NodeId, Observation, Spared};
@@ -113,6 +116,8 @@ pub struct Gateway {
     /// Pulls under way, so that the same one asked twice runs once.
     jobs: Jobs,
     budget: RetryBudget,
+    /// Who answered which conversation last.
+    sessions: Sessions,
     metrics: Arc<Metrics>,
     stats: Stats,
     lifecycle: Arc<Lifecycle>,
@@ -148,6 +153,7 @@ impl Gateway {
             jobs: Jobs::default(),
             wakes: Wakes::default(),
             budget: RetryBudget::new(),
+            sessions: Sessions::default(),
             metrics: Arc::new(metrics),
             stats: Stats::default(),
             lifecycle: Arc::new(Lifecycle::default()),

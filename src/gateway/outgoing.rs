@@ -18,6 +18,7 @@ use super::client::{Client, broken};
 use super::credentials::NodeAccess;
 use super::head;
 use super::place::Placed;
+use super::recall::Recalled;
 
 /// Tokens of an answer whose length nobody knows yet.
 const ANSWER_TOKENS: u64 = 256;
@@ -30,6 +31,7 @@ pub(super) struct Asked {
     pub(super) key: ModelKey,
     pub(super) body: Bytes,
     pub(super) claim: Claim,
+    pub(super) recalled: Recalled,
 }
 
 impl Asked {
@@ -67,7 +69,7 @@ impl Asked {
             runner: RunnerKey::of(&self.facts.runner),
             may_take_larger_context: config.proxy.larger_context,
             affinity: self.facts.affinity,
-            session: None,
+            session: self.recalled.session,
             circumstances: Circumstances::default(),
         }
     }

@@ -250,7 +250,13 @@ impl Gateway {
     }
 
     /// One look for one who waits.
-    fn look(&self, waiter: &mut Waiter, chance: Chance, uptime: Duration, view: &Snapshot) -> Tried {
+    fn look(
+        &self,
+        waiter: &mut Waiter,
+        chance: Chance,
+        uptime: Duration,
+        view: &Snapshot,
+    ) -> Tried {
         let ask = waiter.ask(Circumstances {
             uptime,
             waited: chance.waited,

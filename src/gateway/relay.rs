@@ -24,6 +24,7 @@ use super::failure::Broken;
 use super::outgoing::client_head;
 use super::place::Placed;
 use super::proxy::Context;
+use super::recall::Stickiness;
 use super::upstream::{Answer, Connection};
 
 /// What was decided for a request: the call, the node that serves it, and the slot it holds there.
@@ -33,12 +34,16 @@ pub(super) struct Served {
     pub(super) is_alias: bool,
     pub(super) expected: Expected,
     pub(super) placed: Placed,
+    /// Where sessions are configured to stay with their nodes.
+    pub(super) sticky: Option<Stickiness>,
 }
 
 /// What a request was expected to take, and who pays for it.
 #[derive(Clone, Copy)]
 pub(super) struct Expected {
     pub(super) prompt_tokens: u64,
+    /// Of that, what the node has read before.
+    pub(super) cached_tokens: u64,
     pub(super) claim: Claim,
 }
 
@@ -67,6 +72,7 @@ impl Gateway {
             is_alias,
             expected,
             placed,
+            sticky,
         } = served;
         let Placed {
             route,
@@ -90,6 +96,7 @@ impl Gateway {
             model: route.spelled.as_deref().or(ctx.record.model.as_deref()),
             reason: route.reason,
             olla: OllaWords::new(&config.registry, is_alias, route.reason),
+            sticky,
         };
         self.write_answer_head(client, head, &call, served_by, ctx)
             .await?;
@@ -108,7 +115,7 @@ impl Gateway {
             let cut = self.verdict_on_end(&end, &mut stream, &access, route.node, limits);
             (cut, end)
         });
-        let shown = stream.shown(since, expected.prompt_tokens, self.uptime());
+        let shown = stream.shown(since, expected, self.uptime());
         if matches!(ended, Ok((None, _))) && route.warm && reads {
             lease.served(shown);
         }
@@ -185,6 +192,9 @@ impl Gateway {
                 insert(head, name, value)?;
             }
             insert(head, "x-olla-mode", "passthrough")?;
+            if let Some(sticky) = &served_by.sticky {
+                sticky.mark(head)?;
+            }
         }
         Ok(())
     }
@@ -270,6 +280,7 @@ pub(super) struct ServedBy<'a> {
     pub(super) reason: Reason,
     /// The same for Olla's users.
     pub(super) olla: OllaWords,
+    pub(super) sticky: Option<Stickiness>,
 }
 
 /// A stream under way.
@@ -284,13 +295,15 @@ struct Relayed {
 
 impl Relayed {
     /// What an answer that began at `since` has shown of the model.
-    fn shown(&self, since: Instant, prompt_tokens: u64, uptime: Duration) -> Shown {
+    fn shown(&self, since: Instant, expected: Expected, uptime: Duration) -> Shown {
         let usage = self.meter.usage();
         Shown {
-            first_token: self.first_token.map(|at| at.saturating_duration_since(since)),
+            first_token: self
+                .first_token
+                .map(|at| at.saturating_duration_since(since)),
             whole: since.elapsed(),
-            tokens_in: usage.tokens_in.unwrap_or(prompt_tokens),
-            tokens_cached: 0,
+            tokens_in: usage.tokens_in.unwrap_or(expected.prompt_tokens),
+            tokens_cached: expected.cached_tokens,
             tokens_out: usage.tokens_out,
             at_once: 0,
             uptime,

@@ -179,6 +179,13 @@ impl Gateway {
                 self.accesses.store(Arc::new(next));
             });
         let after = self.fleet.view();
+        if before
+            .nodes
+            .iter()
+            .any(|node| after.node(node.id).is_none())
+        {
+            self.sessions.keep(|node| after.node(node).is_some());
+        }
         // A node whose type was found is another node to us and the same to people.
         let news = |node: &&Node, other: &Snapshot| {
             let named = other.named(&node.config.name);

@@ -25,7 +25,11 @@ pub(super) fn adaptive<'a>(
     seed: u64,
 ) -> Result<Choice<'a>, Wait> {
     let free = preferred(candidates);
-    let tier = free.iter().filter(|it| it.has_room).map(|it| it.priority()).max();
+    let tier = free
+        .iter()
+        .filter(|it| it.has_room)
+        .map(|it| it.priority())
+        .max();
     let is_in_tier = |it: &&&Held<'a>| tier.is_none_or(|tier| it.has_room && it.priority() == tier);
     let mut weighed: Vec<(&Held<'a>, Effort)> = Vec::with_capacity(free.len());
     let mut in_use: Vec<Arc<Traits>> = Vec::new();
@@ -40,7 +44,9 @@ pub(super) fn adaptive<'a>(
     choice.ok_or_else(|| {
         // Who is missed least.
         let harm = |it: &Arc<Traits>| harm_s(it, 0, ask.circumstances.uptime);
-        let least = in_use.into_iter().min_by(|a, b| harm(a).total_cmp(&harm(b)));
+        let least = in_use
+            .into_iter()
+            .min_by(|a, b| harm(a).total_cmp(&harm(b)));
         Wait { in_use: least }
     })
 }
@@ -66,7 +72,9 @@ fn best<'a>(
     }
     let is_session = ask.session.is_some_and(|it| it.node == chosen.node.id);
     let reason = match effort.presence {
-        Presence::Loaded if is_session && is_worth_keeping(ask, &chosen.holder.traits) => Reason::Sticky,
+        Presence::Loaded if is_session && is_worth_keeping(ask, &chosen.holder.traits) => {
+            Reason::Sticky
+        }
         Presence::Loaded => Reason::Warm,
         Presence::Loading => Reason::Joins,
         Presence::Absent => Reason::Cold,
@@ -85,13 +93,18 @@ fn among_equals<'c, 'a>(ask: &Ask<'_>, near: &[&'c Held<'a>], seed: u64) -> Opti
     let [first, _, ..] = near else {
         return near.first().copied();
     };
-    let Some(key) = ask.affinity.filter(|_| is_worth_keeping(ask, &first.holder.traits)) else {
+    let Some(key) = ask
+        .affinity
+        .filter(|_| is_worth_keeping(ask, &first.holder.traits))
+    else {
         return by_share();
     };
     let mean = near.iter().map(|it| it.share(1)).sum::<f32>() / near.len() as f32;
     let is_within = |it: &&&Held<'a>| it.share(1) <= mean * LOAD_FACTOR;
     let within = near.iter().filter(is_within).copied();
-    within.max_by_key(|it| draw(key, it.node.id)).or_else(by_share)
+    within
+        .max_by_key(|it| draw(key, it.node.id))
+        .or_else(by_share)
 }
 
 /// What a node draws for a conversation (rendezvous hashing): the highest wins, and only its conversations move when it leaves.
@@ -110,11 +123,15 @@ fn waits(ask: &Ask<'_>, candidates: &[Held<'_>], chosen: &Held<'_>, effort: &Eff
     };
     let full = candidates.iter().filter(is_like);
     let warm = full.filter_map(|it| Some((it, super::cost::effort(ask, it.node, it.holder).ok()?)));
-    let warm: Vec<_> = warm.filter(|(_, effort)| effort.presence != Presence::Absent).collect();
+    let warm: Vec<_> = warm
+        .filter(|(_, effort)| effort.presence != Presence::Absent)
+        .collect();
     let slots = warm.iter().map(|(it, _)| it.slots.unwrap_or(1)).sum();
     let worth = warm.iter().map(|(it, there)| {
         let traits = &it.holder.traits;
         wait_s(ask, traits, slots) * PATIENCE + there.cost.total_s()
     });
-    worth.min_by(f32::total_cmp).is_some_and(|waiting| waiting < effort.cost.total_s())
+    worth
+        .min_by(f32::total_cmp)
+        .is_some_and(|waiting| waiting < effort.cost.total_s())
 }

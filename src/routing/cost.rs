@@ -96,7 +96,10 @@ pub(super) fn effort(ask: &Ask<'_>, node: &Node, holder: &Holder) -> Result<Effo
     let (presence, num_ctx) = presence(ask, node, holder);
     let mut cost = Cost {
         prefill_s: traits.prefill_s(unread_tokens(ask, node, traits)),
-        decode_s: traits.ledger().decode().map_or(0.0, |rate| ANSWER_TOKENS / rate),
+        decode_s: traits
+            .ledger()
+            .decode()
+            .map_or(0.0, |rate| ANSWER_TOKENS / rate),
         ..Cost::default()
     };
     let mut evicts = None;
@@ -128,16 +131,28 @@ pub(super) fn wait_s(ask: &Ask<'_>, traits: &Traits, slots: u32) -> f32 {
 
 fn presence(ask: &Ask<'_>, node: &Node, holder: &Holder) -> (Presence, Option<NumCtx>) {
     if !node.loads_on_demand() {
-        let presence = if holder.warm { Presence::Loaded } else { Presence::Absent };
+        let presence = if holder.warm {
+            Presence::Loaded
+        } else {
+            Presence::Absent
+        };
         return (presence, None);
     }
     let (traits, uptime) = (&*holder.traits, ask.circumstances.uptime);
     let ledger = traits.ledger();
     let started = ledger.started();
     if ledger.loading_for(uptime).is_some() {
-        let is_ours = started
-            .is_some_and(|it| ask.runner.fit(Some(it), None, traits.context_max) == RunnerFit::Same);
-        return (if is_ours { Presence::Loading } else { Presence::Absent }, None);
+        let is_ours = started.is_some_and(|it| {
+            ask.runner.fit(Some(it), None, traits.context_max) == RunnerFit::Same
+        });
+        return (
+            if is_ours {
+                Presence::Loading
+            } else {
+                Presence::Absent
+            },
+            None,
+        );
     }
     let is_fresh = ledger.is_fresh(uptime);
     if !(holder.warm || is_fresh) || ledger.is_retired(uptime) {
@@ -200,7 +215,8 @@ fn leaving<'a>(
         return Err(Blocked::Loading);
     }
     let others = node.residents().iter().filter(|it| it.traits != *traits);
-    let (share, traits, copies) = match (node.room(traits.size_bytes.unwrap_or(0)), victim(others)) {
+    let (share, traits, copies) = match (node.room(traits.size_bytes.unwrap_or(0)), victim(others))
+    {
         _ if holder.warm => (1.0, traits, 0),
         (Room::Fits, _) | (_, None) => return Ok(None),
         (Room::Unknown, Some(it)) => (UNKNOWN_SHARE, &it.traits, it.copies),

@@ -42,7 +42,8 @@ pub(super) fn route(
     if candidates.is_empty() {
         return Err(NoRoute::Refused(none.fault));
     }
-    let (chosen, _) = pick(&candidates, balancer, seed).ok_or(NoRoute::Full(Wait { in_use: None }))?;
+    let (chosen, _) =
+        pick(&candidates, balancer, seed).ok_or(NoRoute::Full(Wait { in_use: None }))?;
     Ok(Route {
         node: chosen.node.id,
         spelled: (chosen.holder != ask.wanted.name).then(|| Arc::from(chosen.holder)),

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::affinity::Session;
 use crate::config::{Balancer, Fallback};
 use crate::dialect::{Mount, Operation};
 use crate::error::Fault;
@@ -67,17 +68,6 @@ pub struct Circumstances {
     pub line: u32,
     /// Whether a node may load a model for it: who needs none goes first.
     pub may_swap: bool,
-}
-
-/// Who served a conversation before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Session {
-    /// The node.
-    pub node: NodeId,
-    /// How long its prompt was then, tokens, about.
-    pub tokens: u64,
-    /// How long ago that was.
-    pub idle: Duration,
 }
 
 impl<'a> Ask<'a> {
@@ -158,8 +148,6 @@ pub enum Reason {
     Cold,
     /// The model is being loaded there for somebody else.
     Joins,
-    /// It served the conversation before and is likely to have its prompt in its cache.
-    Sticky,
     /// No other node could be asked.
     Only,
     /// Chosen in the highest tier with a free slot, or by tier and room when no model is named.
@@ -170,6 +158,8 @@ pub enum Reason {
     LeastConnections,
     /// By chance.
     Random,
+    /// It answered this conversation last.
+    Sticky,
     /// Nobody who is known to have the model could be asked, so somebody was who may have it.
     Fallback(Lack),
 }
@@ -190,12 +180,12 @@ impl Reason {
             Reason::Warm => "warm",
             Reason::Cold => "cold",
             Reason::Joins => "loading",
-            Reason::Sticky => "sticky",
             Reason::Only => "only",
             Reason::Priority => "priority",
             Reason::RoundRobin => "round_robin",
             Reason::LeastConnections => "least_connections",
             Reason::Random => "random",
+            Reason::Sticky => "sticky",
             Reason::Fallback(_) => "fallback",
         }
     }
@@ -248,7 +238,9 @@ pub fn route(
         is_renamed: ask.wanted.is_renamed(chosen.rank()),
         place: Some(chosen.rank()),
         warm,
-        joins: weighed.as_ref().is_some_and(|effort| effort.presence == Presence::Loading),
+        joins: weighed
+            .as_ref()
+            .is_some_and(|effort| effort.presence == Presence::Loading),
         num_ctx: weighed.as_ref().and_then(|effort| effort.num_ctx),
         cost: weighed.as_ref().map(|effort| effort.cost),
         evicts: weighed.and_then(|effort| effort.evicts),

@@ -8,6 +8,7 @@ use crate::routing::fit::Misfit;
 use crate::routing::{Ask, Reason, Wait};
 
 use super::adaptive::{Weighed, adaptive};
+use super::cost::{Presence, effort};
 
 /// Requests at once that an `auto` node is expected to take well of a model of which nothing is known.
 const SLOTS_ASSUMED: u32 = 4;
@@ -104,7 +105,9 @@ impl<'a> Candidate<'a, &'a Holder> {
         rank: usize,
     ) -> Candidate<'a, &'a Holder> {
         let traits = &holder.traits;
-        let seats = traits.slots().map(|seats| (traits.ledger().in_flight(), seats));
+        let seats = traits
+            .slots()
+            .map(|seats| (traits.ledger().in_flight(), seats));
         Candidate::seated(node, holder, (misfit, rank), seats)
     }
 }
@@ -127,9 +130,11 @@ pub(super) fn choose<'a>(
     balancer: Balancer,
     seed: u64,
 ) -> Result<Choice<'a>, Wait> {
-    let is_only = |chosen: &Candidate<'_, &Holder>| {
-        candidates.iter().all(|it| it.node.id == chosen.node.id)
-    };
+    let is_only =
+        |chosen: &Candidate<'_, &Holder>| candidates.iter().all(|it| it.node.id == chosen.node.id);
+    if let Some(choice) = pinned(ask, candidates, balancer) {
+        return Ok(choice);
+    }
     let choice = match balancer {
         Balancer::Adaptive => {
             let mut choice = adaptive(ask, candidates, seed)?;
@@ -144,12 +149,61 @@ pub(super) fn choose<'a>(
             let (chosen, reason) = picked.ok_or(Wait { in_use: None })?;
             Choice {
                 candidate: *chosen,
-                reason: if is_only(chosen) { Reason::Only } else { reason },
+                reason: if is_only(chosen) {
+                    Reason::Only
+                } else {
+                    reason
+                },
                 weighed: None,
             }
         }
     };
     Ok(choice)
+}
+
+/// The node that a session is pinned to, if it has room and bears no more than its share: else all whose prompts begin alike, or who
+/// show one key, would queue up at one node while the others idle.
+fn pinned<'a>(
+    ask: &Ask<'_>,
+    candidates: &[Candidate<'a, &'a Holder>],
+    balancer: Balancer,
+) -> Option<Choice<'a>> {
+    let session = ask.session.filter(|session| session.pinned)?;
+    let free = preferred(candidates);
+    let mut with_room = free.iter().copied().filter(|it| it.has_room);
+    let chosen = with_room.find(|it| it.node.id == session.node)?;
+    // An alias has a node here once for each of its models there.
+    let equals = candidates
+        .iter()
+        .filter(|it| it.preference == chosen.preference);
+    let (in_flight, weight) = equals.fold((0_u128, 0_u128), |(in_flight, weight), it| {
+        (
+            in_flight + u128::from(it.in_flight),
+            weight + u128::from(it.weight),
+        )
+    });
+    let (mine, my_weight) = (u128::from(chosen.in_flight), u128::from(chosen.weight));
+    // mine / my_weight ≤ 5/4 × in_flight / weight + 1, without division.
+    let is_fair = 4 * mine * weight <= 5 * in_flight * my_weight + 4 * my_weight * weight;
+    let weighed = match balancer {
+        // What the node had of it is gone with the model.
+        Balancer::Adaptive => {
+            let effort = effort(ask, chosen.node, chosen.holder).ok()?;
+            Some(effort).filter(|it| it.presence != Presence::Absent)
+        }
+        _ => None,
+    };
+    let is_there = balancer != Balancer::Adaptive || weighed.is_some();
+    let is_only = candidates.iter().all(|it| it.node.id == chosen.node.id);
+    (is_fair && is_there).then(|| Choice {
+        candidate: *chosen,
+        reason: if is_only {
+            Reason::Only
+        } else {
+            Reason::Sticky
+        },
+        weighed,
+    })
 }
 
 /// The best of the nodes by the balancer's rule alone; `None` when none has a free slot.

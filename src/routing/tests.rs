@@ -50,7 +50,7 @@ fn decide(herd: &Herd, question: &str) -> String {
     let (mut asked, mut mount, mut node_index) = (Operation::Chat, Mount::All, None);
     let mut needs = Needs::default();
     let (mut tried, mut balancer, mut seed) = (Vec::new(), Balancer::Adaptive, 0);
-    let (mut aliases, mut fallback) = (Vec::new(), Fallback::None);
+    let (mut aliases, mut fallback, mut session) = (Vec::new(), Fallback::None, None);
     for word in words {
         match word.split_once('=') {
             None if need(&mut needs, word) => (),
@@ -66,6 +66,9 @@ fn decide(herd: &Herd, question: &str) -> String {
                 fallback = *FALLBACKS.iter().find(|it| it.word() == word).unwrap();
             }
             Some(("by", name)) => balancer = BALANCERS.iter().find(|(n, _)| *n == name).unwrap().1,
+            Some((bond @ ("pinned" | "known"), name)) => {
+                session = Some(session_at(&view, name, bond == "pinned"));
+            }
             Some(("tried", names)) => {
                 let nodes = view
                     .nodes
@@ -89,6 +92,7 @@ fn decide(herd: &Herd, question: &str) -> String {
             node_index,
             tried,
             fallback,
+            session,
             ..Ask::plain(Wanted::new(key.as_str(), key, &aliases), asked)
         };
         route(&ask, &view, balancer, seed, Instant::now()).map(|route| {
@@ -97,6 +101,17 @@ fn decide(herd: &Herd, question: &str) -> String {
         })
     };
     written(&view, decision)
+}
+
+fn session_at(view: &Snapshot, name: &str, pinned: bool) -> Session {
+    let node = view.named(name).unwrap().id;
+    let tokens = 1000;
+    Session {
+        idle: Duration::ZERO,
+        node,
+        tokens,
+        pinned,
+    }
 }
 
 /// Whether the word is a need, which is then noted.
@@ -210,12 +225,24 @@ fn any_node() -> impl Strategy<Value = String> {
     )
 }
 
+/// One that may be at a node that is not there.
+fn any_session() -> impl Strategy<Value = Option<Session>> {
+    let session = (0_usize..7, any::<bool>()).prop_map(|(node, pinned)| Session {
+        idle: Duration::ZERO,
+        node: NodeId(node),
+        tokens: 1000,
+        pinned,
+    });
+    prop::option::of(session)
+}
+
 proptest! {
     #[test]
     fn a_route_is_always_one_that_may_serve_and_exists_whenever_one_could(
         nodes in prop::collection::vec(any_node(), 1..6),
         tried in prop::collection::vec(0_usize..6, 0..3),
         balancer in prop::sample::select(BALANCERS.to_vec()),
+        session in any_session(),
         seed: u64,
     ) {
         let lines: Vec<String> = nodes.iter().enumerate().map(|(at, node)| format!("n{at} {node}")).collect();
@@ -223,7 +250,7 @@ proptest! {
         let view = herd.fleet.view();
         let tried: Vec<NodeId> = tried.into_iter().map(NodeId).collect();
         let model = &ModelKey::parse("llama").unwrap();
-        let ask = ask(model, &tried);
+        let ask = Ask { session, ..ask(model, &tried) };
         let has_model = |node: &&crate::fleet::Node| node.models().iter().any(|it| it.key == *model);
         let is_free = |node: &&crate::fleet::Node| match node.state() {
             State::Trial => node.in_flight() == 0,
@@ -248,13 +275,14 @@ proptest! {
     fn an_alias_never_sends_to_a_later_target_while_a_node_with_an_earlier_one_has_room(
         nodes in prop::collection::vec(any_node(), 1..6),
         balancer in prop::sample::select(BALANCERS.to_vec()),
+        session in any_session(),
         seed: u64,
     ) {
         let lines: Vec<String> = nodes.iter().enumerate().map(|(at, node)| format!("n{at} {node}")).collect();
         let herd = herd(&lines.join("\n"));
         let view = herd.fleet.view();
         let (aliases, key) = ([alias("both", "qwen,llama")], ModelKey::parse("both").unwrap());
-        let ask = Ask { wanted: Wanted::new("both", &key, &aliases), ..ask(&key, &[]) };
+        let ask = Ask { wanted: Wanted::new("both", &key, &aliases), session, ..ask(&key, &[]) };
         let has = |node: &crate::fleet::Node, name: &str| node.models().iter().any(|it| *it.name == *name);
         let roomy = |node: &&crate::fleet::Node| node.in_flight() < node.config.slots.unwrap_or(u32::MAX);
         let up = || view.nodes.iter().filter(|node| node.state() == State::Healthy);

@@ -28,6 +28,8 @@ mod limits;
 
 mod slots;
 
+mod sticky;
+
 mod aliases;
 
 mod capable;

@@ -19,10 +19,12 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "error", "model", "glob", "text", "config", "profile", "dialect",
         ],
     ),
+    // What it remembers is kept as long as the configuration says, and names nodes.
+    ("affinity", &["config", "fleet"]),
     (
         "routing",
         &[
-            "error", "model", "glob", "config", "profile", "dialect", "fleet",
+            "error", "model", "glob", "config", "profile", "dialect", "fleet", "affinity",
         ],
     ),
     ("admission", &["error", "model"]),
@@ -38,7 +40,15 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ),
     (
         "admin",
-        &["error", "model", "text", "config", "fleet", "telemetry"],
+        &[
+            "error",
+            "model",
+            "text",
+            "config",
+            "fleet",
+            "affinity",
+            "telemetry",
+        ],
     ),
     ("demo", &["error", "model"]),
     // Part of the binary: it names the library as `arriero`, and of its own modules nothing but `cli`.
@@ -54,6 +64,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "dialect",
             "discovery",
             "fleet",
+            "affinity",
             "routing",
             "admission",
             "management",
@@ -84,6 +95,7 @@ const PURE: &[&str] = &[
     "config",
     "dialect",
     "discovery",
+    "affinity",
     "routing",
     "admission",
     "management",

@@ -56,7 +56,11 @@ fn placed(queue: &mut Jobs, now: Duration, mut slots: usize, cold: &[&str]) -> V
 fn one_tenant_is_served_first_come_first_served() {
     let mut queue = Jobs::new(LIMITS);
     for job in ["llama-1", "llama-2", "qwen-3", "llama-4"] {
-        let line = if job.starts_with("qwen") { "qwen" } else { "llama" };
+        let line = if job.starts_with("qwen") {
+            "qwen"
+        } else {
+            "llama"
+        };
         queue.enter(wish(1, line, 300), job, NOW);
     }
     assert_eq!(placed(&mut queue, NOW, 1, &[]), ["llama-1"]);
@@ -115,7 +119,10 @@ fn a_full_queue_turns_away_background_work_and_then_whoever_has_most_in_it() {
     assert_eq!(came(&mut queue, llama(1), "flood-3"), Some("title"));
     assert_eq!(came(&mut queue, llama(1), "flood-4"), Some("flood-4"));
     assert_eq!(came(&mut queue, llama(3), "light"), Some("flood-3"));
-    assert_eq!(came(&mut queue, background(llama(4)), "title"), Some("title"));
+    assert_eq!(
+        came(&mut queue, background(llama(4)), "title"),
+        Some("title")
+    );
     assert_eq!(queue.len(), 3);
 }
 

@@ -7,14 +7,13 @@ use crate::dialect::json::{Broken, Piece, Scanner, Text, Token};
 use super::has_items;
 use super::key::Folded;
 
-/// How much of the system prompt, of the first user message and of the tools goes into the key, in bytes each.
-///
-/// The whole would cost more than the rest of the scan, and conversations that are alike this far share that much of a
-/// node's prompt cache anyway.
-pub(super) const HASHED_BYTES_MAX: usize = 8 * 1024;
-
 #[derive(Default)]
 pub(super) struct Conversation {
+    /// How much of the system prompt, of the first user message and of the tools goes into the key, in bytes each.
+    ///
+    /// The whole would cost more than the rest of the scan, and conversations that are alike this far share that much of a
+    /// node's prompt cache anyway.
+    hashed_bytes_max: usize,
     system: Option<u64>,
     user: Option<u64>,
     messages: bool,
@@ -30,6 +29,13 @@ enum Role {
 }
 
 impl Conversation {
+    pub(super) fn hashing(hashed_bytes_max: usize) -> Conversation {
+        Conversation {
+            hashed_bytes_max,
+            ..Conversation::default()
+        }
+    }
+
     pub(super) fn has_images(&self) -> bool {
         self.images
     }
@@ -44,7 +50,7 @@ impl Conversation {
         if !self.messages && self.user.is_none() {
             return None;
         }
-        let tools = tools.map(|bytes| &bytes[..bytes.len().min(HASHED_BYTES_MAX)]);
+        let tools = tools.map(|bytes| &bytes[..bytes.len().min(self.hashed_bytes_max)]);
         let mut hasher = DefaultHasher::new();
         (model, self.system, self.user, tools).hash(&mut hasher);
         Some(hasher.finish())
@@ -66,7 +72,7 @@ impl Conversation {
         scanner: &mut Scanner<'a>,
         value: Token<'a>,
     ) -> Result<(), Broken> {
-        let mut said = Said::listening();
+        let mut said = Said::listening(self.hashed_bytes_max);
         content(scanner, value, &mut said)?;
         self.prompt_bytes += said.text_bytes;
         self.add_system(&said);
@@ -79,11 +85,11 @@ impl Conversation {
         scanner: &mut Scanner<'a>,
         value: Token<'a>,
     ) -> Result<(), Broken> {
-        let mut said = Said::listening();
+        let mut said = Said::listening(self.hashed_bytes_max);
         content(scanner, value, &mut said)?;
         // Several prompts are worked on one by one.
         self.prompt_bytes += said.longest_bytes;
-        if said.heard() {
+        if said.heard {
             self.user = Some(said.hasher.finish());
         }
         Ok(())
@@ -110,7 +116,7 @@ impl Conversation {
         // The role may stand behind the content, so whoever may still be the first user is listened to.
         let mut role = Role::Unknown;
         let mut said = match self.user {
-            None => Said::listening(),
+            None => Said::listening(self.hashed_bytes_max),
             Some(_) => Said::default(),
         };
         while let Token::Key(key) = scanner.token()? {
@@ -149,7 +155,7 @@ impl Conversation {
     fn add_system(&mut self, said: &Said) {
         let hash = said.hasher.finish();
         self.system = match self.system {
-            _ if !said.heard() => self.system,
+            _ if !said.heard => self.system,
             None => Some(hash),
             Some(before) => Some(before.rotate_left(1) ^ hash),
         };
@@ -175,6 +181,8 @@ struct Said {
     hasher: DefaultHasher,
     /// How much more text goes into the hash, bytes.
     room: usize,
+    /// Whether any did.
+    heard: bool,
     images: bool,
     /// Of all its text, and of its longest piece.
     text_bytes: usize,
@@ -182,15 +190,11 @@ struct Said {
 }
 
 impl Said {
-    fn listening() -> Said {
+    fn listening(room: usize) -> Said {
         Said {
-            room: HASHED_BYTES_MAX,
+            room,
             ..Said::default()
         }
-    }
-
-    fn heard(&self) -> bool {
-        self.room < HASHED_BYTES_MAX
     }
 
     fn text(&mut self, text: &Text<'_>) {
@@ -215,6 +219,7 @@ impl Said {
         let len = bytes.len().min(self.room);
         self.hasher.write(&bytes[..len]);
         self.room -= len;
+        self.heard |= 0 < len;
     }
 }
 

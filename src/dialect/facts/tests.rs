@@ -43,8 +43,11 @@ pub(crate) fn call(name: &str) -> Call {
     }
 }
 
+/// Of each part of a conversation's head.
+const HASHED_BYTES_MAX: usize = 64;
+
 fn read(name: &str, body: &str) -> Result<Facts, Fault> {
-    facts(&call(name), body.as_bytes())
+    facts(&call(name), body.as_bytes(), HASHED_BYTES_MAX)
 }
 
 /// Undoes `%XX`.
@@ -104,7 +107,7 @@ fn every_line_of_the_table_holds() {
             continue;
         };
         let (name, body) = case.split_once(' ').unwrap_or((case, ""));
-        let result = summary(facts(&call(name), &bytes(body)));
+        let result = summary(facts(&call(name), &bytes(body), HASHED_BYTES_MAX));
         writeln!(now, "{case} => {result}").unwrap();
         cases += 1;
     }
@@ -198,7 +201,7 @@ fn another_model_prompt_system_or_tool_is_another_conversation() {
 
 #[test]
 fn a_long_text_counts_by_its_beginning_wherever_it_is_cut() {
-    let text = "é".repeat(super::conversation::HASHED_BYTES_MAX / 2 - 1);
+    let text = "é".repeat(HASHED_BYTES_MAX / 2 - 1);
     let chat = |text: &str| {
         let body = format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]}}"#);
         affinity("chat", &body)
@@ -307,7 +310,7 @@ proptest! {
     #[test]
     fn bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..200)) {
         for (name, ..) in CALLS {
-            let _ = facts(&call(name), &body);
+            let _ = facts(&call(name), &body, HASHED_BYTES_MAX);
         }
     }
 

@@ -94,11 +94,11 @@ proptest! {
             true => format!("{{{rest} , \"model\" : {model}\n}}"),
             false => format!("{{\"\\u006dodel\":{model},{rest}}}"),
         });
-        let before = facts(&CHAT, &body).unwrap();
+        let before = facts(&CHAT, &body, 100).unwrap();
         prop_assert_eq!(&before.model, &old);
 
         let spliced = |name: &str| splice(&body, &[(before.model_span.clone(), quoted(name).into())]).concat();
-        let mut after = facts(&CHAT, &spliced(&new)).unwrap();
+        let mut after = facts(&CHAT, &spliced(&new), 100).unwrap();
         prop_assert_eq!(&after.model, &new);
         prop_assert_eq!(after.body_bytes, spliced(&new).len());
         // The conversation's key holds the model's name, so it may change with it.
@@ -107,6 +107,6 @@ proptest! {
         after.body_bytes = before.body_bytes;
         after.affinity = before.affinity;
         prop_assert_eq!(&after, &before);
-        prop_assert_eq!(facts(&CHAT, &spliced(&old)).unwrap().affinity, before.affinity);
+        prop_assert_eq!(facts(&CHAT, &spliced(&old), 100).unwrap().affinity, before.affinity);
     }
 }
