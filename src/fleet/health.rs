@@ -153,13 +153,14 @@ impl Machine {
             && !self.is_returning
     }
 
-    /// Requests the node may have at once as far as its health goes; `None` is no limit.
+    /// Requests the node may have at once as far as its health goes; `None` is no limit: a node that is down is not asked anyway.
     ///
     /// One that comes back from being down has an empty queue and would be sent everybody who waits. It begins with one request, and
     /// every success in a row allows one more, which doubles their number with each round of them.
     pub fn at_once_max(&self) -> Option<u32> {
         let allowed = self.traffic_successes.saturating_add(1);
-        self.is_returning.then_some(allowed)
+        let is_back = self.is_returning && !self.health.is_down();
+        is_back.then_some(allowed)
     }
 
     /// A probe ended; the error says why it failed.

@@ -46,7 +46,9 @@ fn a_node_that_comes_back_is_full_with_what_its_successes_allow() {
     (0..LIMITS.healthy_threshold).for_each(|_| see(Observation::Probe(Ok(()))));
     // Its own slots are the limit in the end.
     for allowed in [1, 2, 3, 3] {
-        let leases: Vec<_> = (0..5).map_while(|_| fleet.try_lease(NodeId(0), None)).collect();
+        let leases: Vec<_> = (0..5)
+            .map_while(|_| fleet.try_lease(NodeId(0), None))
+            .collect();
         assert_eq!(leases.len(), allowed);
         see(Observation::Traffic(Ok(())));
     }
