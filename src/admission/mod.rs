@@ -5,7 +5,7 @@
 
 mod budget;
 
-pub use budget::RetryBudget;
+pub use budget::Budget;
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

@@ -15,8 +15,10 @@ use crate::telemetry::record::{EndBy, Phase};
 
 use super::client::{Client, body_as_sent};
 use super::failure::Failed;
+use super::hedge::{Sent, may_hedge};
 use super::listings;
 use super::outgoing::{Asked, Outgoing};
+use super::place::Placed;
 use super::proxy::Context;
 use super::relay::Served;
 use super::{Gateway, moment};
@@ -111,11 +113,12 @@ impl Gateway {
                 &asked,
                 &self.fleet.view(),
             );
-            let outgoing = Outgoing::new(client, &asked, &placed, &ctx.record.request_id)?;
-            let sent = {
-                let _loading = (!placed.route.warm).then(|| placed.lease.loading());
-                let attempt = pin!(self.send(&placed, &outgoing, &ctx.config));
-                client.unless_gone(attempt).await?
+            let (placed, sent) = match may_hedge(&asked, &ctx.config) {
+                true => {
+                    let hedged = self.send_hedged(client, &asked, placed, &mut tried, ctx);
+                    hedged.boxed().await?
+                }
+                false => self.send_once(client, &asked, placed, ctx).await?,
             };
             match sent {
                 Ok(answer) => {
@@ -126,7 +129,7 @@ impl Gateway {
                         placed,
                     };
                     // The body can't be sent again once an answer is on its way, and it may be many megabytes.
-                    drop((outgoing, asked.body, last));
+                    drop((asked.body, last));
                     return self.relay(client, answer, served, ctx).await;
                 }
                 Err(failed) => {
@@ -143,9 +146,26 @@ impl Gateway {
         }
     }
 
+    /// Asks one node, up to the first byte of its answer.
+    async fn send_once(
+        &self,
+        client: &mut Client<'_>,
+        asked: &Asked,
+        placed: Placed,
+        ctx: &Context,
+    ) -> Result<Sent, Fault> {
+        let outgoing = Outgoing::new(client, asked, &placed, &ctx.record.request_id)?;
+        let sent = {
+            let _loading = (!placed.route.warm).then(|| placed.lease.loading());
+            let attempt = pin!(self.send(&placed, &outgoing, &ctx.config));
+            client.unless_gone(attempt).await?
+        };
+        Ok((placed, sent))
+    }
+
     /// Tells the node's health of a failure that speaks against it, or of the pause it asks for. A prompt that kills one runner kills
     /// every runner: only the first node is blamed for that, or one client could take the fleet down.
-    fn blame(&self, failed: &Failed, route: &Route, is_first: bool) {
+    pub(super) fn blame(&self, failed: &Failed, route: &Route, is_first: bool) {
         if failed.retry_after.is_some() {
             let seen = Observation::RateLimited {
                 why: "it answered a request with 429".to_owned(),
@@ -277,11 +297,16 @@ impl Context {
     }
 
     fn routed(&mut self, node: &str, route: &Route, asked: &Asked, view: &Snapshot) {
+        self.names_model(route, asked, view);
+        self.record.asks(node, route.reason.as_str());
+    }
+
+    /// Notes which of an alias's models a route leads to.
+    pub(super) fn names_model(&mut self, route: &Route, asked: &Asked, view: &Snapshot) {
         let wanted = asked.wanted(&self.config);
         if let Some(place) = route.place.filter(|_| wanted.is_alias()) {
             let model = wanted.models().get(place);
             self.record.model_label = model.and_then(|model| view.listed_name(model));
         }
-        self.record.asks(node, route.reason.as_str());
     }
 }

@@ -16,6 +16,8 @@ mod client;
 
 mod head;
 
+mod hedge;
+
 mod place;
 
 mod turns;
@@ -69,7 +71,7 @@ use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::v1::Connector;
 use pingora::server::configuration::ServerConf;
 
-use crate::admission::RetryBudget;
+use crate::admission::Budget;
 use crate::config::Config;
 use crate::error::{Fault, Kind};
 use crate::fleet::{Fleet, Health, Moment, Node, NodeId, Observation, Spared};
@@ -112,7 +114,8 @@ pub struct Gateway {
     wakes: Wakes,
     /// Pulls under way, so that the same one asked twice runs once.
     jobs: Jobs,
-    budget: RetryBudget,
+    budget: Budget,
+    hedges: Budget,
     metrics: Arc<Metrics>,
     stats: Stats,
     lifecycle: Arc<Lifecycle>,
@@ -147,7 +150,8 @@ impl Gateway {
             rounds: Rounds::default(),
             jobs: Jobs::default(),
             wakes: Wakes::default(),
-            budget: RetryBudget::new(),
+            budget: Budget::of_retries(),
+            hedges: Budget::of_hedges(),
             metrics: Arc::new(metrics),
             stats: Stats::default(),
             lifecycle: Arc::new(Lifecycle::default()),

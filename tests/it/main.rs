@@ -40,6 +40,8 @@ mod refresh;
 
 mod fairness;
 
+mod hedges;
+
 mod secrecy;
 
 mod catalogue;
