@@ -4,8 +4,10 @@
 //! do not hold each other up. Requests stand in one line when the same nodes could serve them (`L` says so).
 
 mod budget;
+mod claim;
 
 pub use budget::Budget;
+pub use claim::{Claim, Class, Tenant, Told};
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

@@ -194,8 +194,13 @@ fn node_limits(out: &mut Description, config: &Config) {
 }
 
 fn queue(queue: &Queue) -> String {
+    let sources = queue.tenant_sources.iter().map(|source| source.word());
+    let tenants = match sources.collect::<Vec<_>>() {
+        words if words.is_empty() => "all clients alike".to_owned(),
+        words => format!("clients told apart by {}", words.join(", then ")),
+    };
     format!(
-        "at most {} requests, {} each",
+        "at most {} requests, {} each, {tenants}",
         queue.length_max,
         after(queue.wait_max)
     )

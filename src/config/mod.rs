@@ -42,7 +42,7 @@ pub use hedge::Hedge;
 pub use import::{Imported, import_olla};
 pub use management::{DefaultTarget, Management};
 pub use problem::ConfigError;
-pub use queue::Queue;
+pub use queue::{Queue, TenantSource};
 pub use registry::{Alias, Fallback, Registry, Strategy};
 pub use schema::schema;
 pub use seat::Unsaid;

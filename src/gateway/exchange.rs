@@ -5,6 +5,7 @@ use std::pin::pin;
 use futures::FutureExt as _;
 
 use crate::admin;
+use crate::admission::Class;
 use crate::config::Config;
 use crate::dialect::{self, Call, Dialect, MODEL_GONE, Serve};
 use crate::error::{Fault, Kind};
@@ -79,6 +80,7 @@ impl Gateway {
             facts,
             key,
             body,
+            claim: client.claim(&config.proxy.queue.tenant_sources),
         };
         ctx.asked(&asked, &self.fleet.view());
         refuse_cloud(&asked)?;
@@ -294,6 +296,7 @@ impl Context {
         self.record.model = Some(facts.model.clone());
         self.record.stream = facts.stream;
         self.record.affinity = facts.affinity;
+        self.record.is_background = asked.claim.class == Class::Background;
     }
 
     fn routed(&mut self, node: &str, route: &Route, asked: &Asked, view: &Snapshot) {

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method};
 use pingora::http::{RequestHeader, ResponseHeader};
 
+use crate::admission::Claim;
 use crate::config::{Config, Fallback};
 use crate::dialect::{Call, Facts, splice};
 use crate::error::Fault;
@@ -24,6 +25,7 @@ pub(super) struct Asked {
     pub(super) facts: Facts,
     pub(super) key: ModelKey,
     pub(super) body: Bytes,
+    pub(super) claim: Claim,
 }
 
 impl Asked {

@@ -25,7 +25,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "error", "model", "glob", "config", "profile", "dialect", "fleet",
         ],
     ),
-    ("admission", &["error", "model"]),
+    ("admission", &["error", "model", "config"]),
     (
         "management",
         &[
