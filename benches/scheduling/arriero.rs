@@ -55,8 +55,8 @@ impl Arriero {
         let limits = config.proxy.queue.clone();
         let queue = Queue::new(Limits {
             length_max: limits.length_max,
-            swap_age_max: limits.swap_wait_max,
-            background_age_max: limits.background_wait_max,
+            swap_age_max: limits.swap_patience,
+            background_age_max: limits.background_patience,
         });
         let fleet = Fleet::new(config.nodes, config.health);
         let epoch = Instant::now();

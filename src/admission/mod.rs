@@ -1,10 +1,10 @@
 //! Who waits and who goes next. Pure: the waiting itself is `gateway::place`'s.
 
 mod budget;
-pub use budget::RetryBudget;
+pub use budget::Budget;
 
 mod claim;
-pub use claim::{Claim, Class, Tenant};
+pub use claim::{Claim, Class, Tenant, Told};
 
 mod flow;
 

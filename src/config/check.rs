@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::discovery::discovery;
+use super::hedge::hedge;
 use super::management::management;
 use super::problem::{ConfigError, Place, Problem};
+use super::queue::queue;
 use super::raw;
 use super::reading::Reading;
 use super::registry;
@@ -15,8 +17,7 @@ use super::section::Section;
 use super::sticky::sticky_sessions;
 use super::text::{Wrong, number};
 use super::{
-    Admin, Balancer, Config, LogFormat, Logging, Proxy, Queue, Retry, Secret, Server, Sources,
-    profiles,
+    Admin, Balancer, Config, LogFormat, Logging, Proxy, Retry, Secret, Server, Sources, profiles,
 };
 
 const LOOPBACK: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -226,14 +227,8 @@ impl Balancer {
 
 fn proxy(mut s: Section) -> Proxy {
     let retry = retry(s.section("retry"));
-    let mut q = s.section("queue");
-    let queue = Queue {
-        length_max: q.count("max_length", 512, 0..=1_000_000),
-        wait_max: q.duration("max_wait", seconds(60)),
-        swap_wait_max: q.duration_or_zero("swap_patience", seconds(10)),
-        background_wait_max: q.duration_or_zero("background_patience", seconds(30)),
-    };
-    q.close();
+    let hedge = hedge(s.section("hedge"));
+    let queue = queue(s.section("queue"));
     let sticky = sticky_sessions(s.section("sticky_sessions"));
     let proxy = Proxy {
         balancer: s.word("load_balancer", Balancer::Adaptive, BALANCERS),
@@ -244,6 +239,7 @@ fn proxy(mut s: Section) -> Proxy {
         response_timeout: Some(s.duration_or_zero("response_timeout", Duration::ZERO))
             .filter(|limit| !limit.is_zero()),
         retry,
+        hedge,
         queue,
         larger_context: s.flag("larger_context", true),
         sticky,

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::text::{spell_duration, spell_size};
-use super::{Config, DefaultTarget, LogFormat, Management, StickySessions};
+use super::{Config, DefaultTarget, LogFormat, Management, Queue, StickySessions};
 
 /// Every setting that matters, one thought per line. Secrets are `***`.
 pub fn describe(config: &Config) -> String {
@@ -193,6 +193,19 @@ fn node_limits(out: &mut Description, config: &Config) {
     );
 }
 
+fn queue(queue: &Queue) -> String {
+    let sources = queue.tenant_sources.iter().map(|source| source.word());
+    let tenants = match sources.collect::<Vec<_>>() {
+        words if words.is_empty() => "all clients alike".to_owned(),
+        words => format!("clients told apart by {}", words.join(", then ")),
+    };
+    format!(
+        "at most {} requests, {} each, {tenants}",
+        queue.length_max,
+        after(queue.wait_max)
+    )
+}
+
 fn routing(out: &mut Description, config: &Config) {
     let (proxy, health, models) = (&config.proxy, &config.health, &config.model_discovery);
     let statuses: Vec<String> = proxy.retry.on_status.iter().map(u16::to_string).collect();
@@ -212,13 +225,17 @@ fn routing(out: &mut Description, config: &Config) {
     out.line("balancer", proxy.balancer.word());
     out.line("failover", attempts);
     out.line(
-        "queue",
-        format!(
-            "at most {} requests, {} each",
-            proxy.queue.length_max,
-            after(proxy.queue.wait_max)
-        ),
+        "slow embeddings",
+        match proxy.hedge.embeddings {
+            false => "wait for their node".to_owned(),
+            true => format!(
+                "go to a second node too after {}, up to {}% of them",
+                after(proxy.hedge.delay),
+                proxy.hedge.budget_percent
+            ),
+        },
     );
+    out.line("queue", queue(&proxy.queue));
     out.line("conversations", conversations(&proxy.sticky));
     out.line(
         "a node goes down",

@@ -8,6 +8,7 @@ mod comments;
 mod credentials;
 mod describe;
 mod discovery;
+mod hedge;
 mod import;
 mod keys;
 mod management;
@@ -15,6 +16,7 @@ mod node;
 mod offer;
 mod problem;
 pub mod profiles;
+mod queue;
 mod raw;
 mod reading;
 mod registry;
@@ -37,9 +39,11 @@ use std::time::Duration;
 pub use check::load;
 pub use describe::describe;
 pub use discovery::DnsSource;
+pub use hedge::Hedge;
 pub use import::{Imported, import_olla};
 pub use management::{DefaultTarget, Management};
 pub use problem::ConfigError;
+pub use queue::{Queue, TenantSource};
 pub use registry::{Alias, Fallback, Registry, Strategy};
 pub use schema::schema;
 pub use seat::Unsaid;
@@ -160,6 +164,8 @@ pub struct Proxy {
     pub response_timeout: Option<Duration>,
     /// When another node is tried.
     pub retry: Retry,
+    /// When a second node is asked the same, because the first is slow.
+    pub hedge: Hedge,
     /// Who may wait for a free slot.
     pub queue: Queue,
     /// Whether a request that asks for a context shorter than that of the runner in memory takes that one, which saves a load.
@@ -173,23 +179,10 @@ pub struct Proxy {
 pub struct Retry {
     /// Nodes tried per request, the first included; at least 1.
     pub attempts_max: usize,
-    /// Retries as a share of live requests, percent (with a small floor, see `admission::RetryBudget`).
+    /// Retries as a share of live requests, percent (with a small floor, see `admission::Budget`).
     pub budget_percent: u32,
     /// Statuses, 400 to 599, that count as the node's failure when it answers with one.
     pub on_status: Vec<u16>,
-}
-
-/// `proxy.queue`: who may wait for a free slot.
-#[derive(Debug, Clone)]
-pub struct Queue {
-    /// Requests waiting at once, 0 to 1,000,000; 0 lets nobody wait, one too many gets 503.
-    pub length_max: usize,
-    /// Longest wait of one request, then 503. Never 0.
-    pub wait_max: Duration,
-    /// How long a request that needs a model loaded lets those pass that need none.
-    pub swap_wait_max: Duration,
-    /// How long background work lets interactive work pass.
-    pub background_wait_max: Duration,
 }
 
 /// A node as the configuration describes it.

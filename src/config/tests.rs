@@ -104,6 +104,23 @@ fn the_environment_comes_before_the_file() {
 }
 
 #[test]
+fn tenants_are_told_apart_by_what_is_listed_in_that_order() {
+    use TenantSource::{AuthHeader, Ip, UserHeader};
+    for (written, expected) in [
+        ("{}", &[UserHeader, AuthHeader, Ip][..]),
+        ("{ tenant_sources: [ip, user_header] }", &[Ip, UserHeader]),
+        ("{ tenant_sources: [] }", &[]),
+    ] {
+        let text = format!("proxy: {{ queue: {written} }}");
+        let config = World::default().load(&text).unwrap();
+        assert_eq!(config.proxy.queue.tenant_sources, expected, "{written}");
+    }
+    let wrong = "proxy: { queue: { tenant_sources: [auth_heder] } }";
+    let error = World::default().load(wrong).unwrap_err();
+    assert!(error.contains("did you mean `auth_header`?"), "{error}");
+}
+
+#[test]
 fn a_service_in_kubernetes_named_arriero_changes_nothing() {
     let world = World::with_env(&[
         ("ARRIERO_SERVICE_HOST", "10.96.0.7"),

@@ -24,6 +24,7 @@ pub(super) fn with_health(
     if before.health == *machine.health()
         && before.stale == stale
         && before.spared == machine.spared()
+        && before.at_once_max == machine.at_once_max()
     {
         return None;
     }
@@ -32,6 +33,7 @@ pub(super) fn with_health(
     node.health = machine.health().clone();
     node.stale = stale;
     node.spared = machine.spared();
+    node.at_once_max = machine.at_once_max();
     let lost = node.health.is_down() && !node.loaded.is_empty();
     if lost {
         node.loaded = Arc::default();

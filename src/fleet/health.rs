@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use crate::config::HealthConfig;
 
-/// Successes under traffic after which an earlier ejection is forgiven.
+/// Successes under traffic, in a row, after which an earlier ejection is forgiven and a node that came back may have any number of
+/// requests at once.
 pub const CALM_RUN: u32 = 32;
 /// How long a rate-limited node is left alone when it does not say.
 const PAUSE_DEFAULT: Duration = Duration::from_secs(30);
@@ -103,6 +104,8 @@ pub struct Machine {
     ejections: u32,
     /// Whether a request must succeed before it counts as up again.
     owes_trial: bool,
+    /// Whether it has been down and is not yet trusted with any number of requests at once.
+    is_returning: bool,
     spared: Option<Spared>,
     /// Since when no request has failed and the node was up.
     calm_since: Option<Instant>,
@@ -125,6 +128,7 @@ impl Machine {
             traffic_successes: 0,
             ejections: 0,
             owes_trial: false,
+            is_returning: false,
             spared: None,
             calm_since: None,
         }
@@ -146,6 +150,17 @@ impl Machine {
             && self.probe_failures == 0
             && self.traffic_failures == 0
             && self.ejections == 0
+            && !self.is_returning
+    }
+
+    /// Requests the node may have at once as far as its health goes; `None` is no limit: a node that is down is not asked anyway.
+    ///
+    /// One that comes back from being down has an empty queue and would be sent everybody who waits. It begins with one request, and
+    /// every success in a row allows one more, which doubles their number with each round of them.
+    pub fn at_once_max(&self) -> Option<u32> {
+        let allowed = self.traffic_successes.saturating_add(1);
+        let is_back = self.is_returning && !self.health.is_down();
+        is_back.then_some(allowed)
     }
 
     /// A probe ended; the error says why it failed.
@@ -254,6 +269,7 @@ impl Machine {
         self.traffic_successes = self.traffic_successes.saturating_add(1);
         if self.traffic_successes >= CALM_RUN {
             self.ejections = 0;
+            self.is_returning = false;
         }
     }
 
@@ -310,6 +326,8 @@ impl Machine {
             until,
         };
         self.probe_successes = 0;
+        self.traffic_successes = 0;
+        self.is_returning = true;
         self.spared = None;
     }
 
@@ -321,6 +339,7 @@ impl Machine {
         let is_calm = matches!(self.health, Health::Up | Health::Unknown);
         if is_calm && limits.eject_max <= calm {
             self.ejections = 0;
+            self.is_returning = false;
             self.traffic_failures = 0;
             self.spared = None;
         }

@@ -109,7 +109,8 @@ impl Drop for Lease {
 
 impl Fleet {
     /// Takes one of the node's slots, and a seat of the model there where one is asked for; or says no: the node is full, draining or
-    /// gone, or the model has as many requests as the operator allows. `auto` nodes are full only while on trial.
+    /// gone, or the model has as many requests as the operator allows. `auto` nodes are full only while they come back from being
+    /// down.
     pub fn try_lease(&self, node: NodeId, model: Option<&Traits>) -> Option<Lease> {
         let view = self.snapshot.load();
         let node = view.node(node).filter(|node| !node.draining)?;

@@ -345,6 +345,7 @@ impl Writer {
             addr: None,
             health: Health::Unknown,
             spared: None,
+            at_once_max: None,
             draining,
             version: None,
             installed: None,

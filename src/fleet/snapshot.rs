@@ -52,6 +52,8 @@ pub struct Node {
     pub health: Health,
     /// Why it is in service although its requests fail; `None` when they do not.
     pub spared: Option<Spared>,
+    /// Requests it may have at once as far as its health goes; `None` but for a node that comes back from being down.
+    pub at_once_max: Option<u32>,
     /// Whether the operator has taken it out of service; it is still probed.
     pub draining: bool,
     /// As the node wrote it, such as `0.33.0-rc2`.
@@ -181,12 +183,10 @@ impl Node {
         self.health.state()
     }
 
-    /// Requests it may have at once: one while on trial, else what the configuration says; `None` is no limit.
+    /// Requests it may have at once: what the configuration says, and less while it comes back; `None` is no limit.
     pub fn slots(&self) -> Option<u32> {
-        match self.health {
-            Health::Trial => Some(1),
-            _ => self.config.slots,
-        }
+        let limits = [self.config.slots, self.at_once_max];
+        limits.into_iter().flatten().min()
     }
 
     /// Whether the node has told its models.

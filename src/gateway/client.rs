@@ -6,6 +6,8 @@ mod body;
 
 mod check;
 
+mod claim;
+
 pub(super) use answer::{Page, broken, insert, put_ids};
 pub(super) use body::body_as_sent;
 

@@ -5,7 +5,7 @@ use std::pin::pin;
 use futures::FutureExt as _;
 
 use crate::admin;
-use crate::admission::{Claim, Class, Tenant};
+use crate::admission::Class;
 use crate::config::Config;
 use crate::dialect::{self, Call, Dialect, MODEL_GONE, Serve};
 use crate::error::{Fault, Kind};
@@ -16,6 +16,7 @@ use crate::telemetry::record::{EndBy, Phase};
 
 use super::client::{Client, body_as_sent};
 use super::failure::Failed;
+use super::hedge::{Sent, may_hedge};
 use super::listings;
 use super::outgoing::{Asked, Outgoing};
 use super::place::Placed;
@@ -80,10 +81,7 @@ impl Gateway {
             facts,
             key,
             body,
-            claim: Claim {
-                tenant: Tenant(0),
-                class: Class::Interactive,
-            },
+            claim: client.claim(&config.proxy.queue.tenant_sources),
             recalled,
         };
         ctx.asked(&asked, &self.fleet.view());
@@ -102,7 +100,7 @@ impl Gateway {
         let mut last: Option<Failed> = None;
         loop {
             ctx.record.phase = Phase::Queue;
-            let mut placed = match self.find(client, &asked, &tried, ctx).await {
+            let placed = match self.find(client, &asked, &tried, ctx).await {
                 Ok(placed) => placed,
                 // Nobody is left to try: what the last node said is truer than what we could say.
                 Err(fault) => {
@@ -119,10 +117,12 @@ impl Gateway {
                 &asked,
                 &self.fleet.view(),
             );
-            let outgoing = Outgoing::new(client, &asked, &placed, &ctx.record.request_id)?;
-            let sent = {
-                let attempt = pin!(self.send(&placed, &outgoing, &ctx.config));
-                client.unless_gone(attempt).await?
+            let (mut placed, sent) = match may_hedge(&asked, &ctx.config) {
+                true => {
+                    let hedged = self.send_hedged(client, &asked, placed, &mut tried, ctx);
+                    hedged.boxed().await?
+                }
+                false => self.send_once(client, &asked, placed, ctx).await?,
             };
             match sent {
                 Ok(answer) => {
@@ -141,7 +141,7 @@ impl Gateway {
                         placed,
                     };
                     // The body can't be sent again once an answer is on its way, and it may be many megabytes.
-                    drop((outgoing, asked.body, last));
+                    drop((asked.body, last));
                     return self.relay(client, answer, served, ctx).await;
                 }
                 Err(failed) => {
@@ -168,9 +168,25 @@ impl Gateway {
         }
     }
 
+    /// Asks one node, up to the first byte of its answer.
+    async fn send_once(
+        &self,
+        client: &mut Client<'_>,
+        asked: &Asked,
+        placed: Placed,
+        ctx: &Context,
+    ) -> Result<Sent, Fault> {
+        let outgoing = Outgoing::new(client, asked, &placed, &ctx.record.request_id)?;
+        let sent = {
+            let attempt = pin!(self.send(&placed, &outgoing, &ctx.config));
+            client.unless_gone(attempt).await?
+        };
+        Ok((placed, sent))
+    }
+
     /// Tells the node's health of a failure that speaks against it, or of the pause it asks for. A prompt that kills one runner kills
     /// every runner: only the first node is blamed for that, or one client could take the fleet down.
-    fn blame(&self, failed: &Failed, route: &Route, is_first: bool) {
+    pub(super) fn blame(&self, failed: &Failed, route: &Route, is_first: bool) {
         if failed.retry_after.is_some() {
             let seen = Observation::RateLimited {
                 why: "it answered a request with 429".to_owned(),
@@ -299,14 +315,20 @@ impl Context {
         self.record.model = Some(facts.model.clone());
         self.record.stream = facts.stream;
         self.record.affinity = facts.affinity;
+        self.record.is_background = asked.claim.class == Class::Background;
     }
 
     fn routed(&mut self, node: &str, route: &Route, asked: &Asked, view: &Snapshot) {
+        self.names_model(route, asked, view);
+        self.record.asks(node, route.reason.as_str());
+    }
+
+    /// Notes which of an alias's models a route leads to.
+    pub(super) fn names_model(&mut self, route: &Route, asked: &Asked, view: &Snapshot) {
         let wanted = asked.wanted(&self.config);
         if let Some(place) = route.place.filter(|_| wanted.is_alias()) {
             let model = wanted.models().get(place);
             self.record.model_label = model.and_then(|model| view.listed_name(model));
         }
-        self.record.asks(node, route.reason.as_str());
     }
 }

@@ -137,6 +137,8 @@ mod tests {
             ("x-real-ip", false),
             ("x-openwebui-user-id", false),
             ("x-openwebui-user-jwt", false),
+            ("x-task", true),
+            ("x-arriero-priority", false),
             ("proxy-authorization", false),
             ("transfer-encoding", false),
             ("upgrade", false),

@@ -16,6 +16,8 @@ mod client;
 
 mod head;
 
+mod hedge;
+
 mod place;
 
 mod turns;
@@ -71,7 +73,7 @@ use pingora::connectors::ConnectorOptions;
 use pingora::connectors::http::v1::Connector;
 use pingora::server::configuration::ServerConf;
 
-use crate::admission::RetryBudget;
+use crate::admission::Budget;
 use crate::affinity::Sessions;
 use crate::config::Config;
 use crate::error::{Fault, Kind};
@@ -115,7 +117,8 @@ pub struct Gateway {
     wakes: Wakes,
     /// Pulls under way, so that the same one asked twice runs once.
     jobs: Jobs,
-    budget: RetryBudget,
+    budget: Budget,
+    hedges: Budget,
     /// Who answered which conversation last.
     sessions: Sessions,
     metrics: Arc<Metrics>,
@@ -152,7 +155,8 @@ impl Gateway {
             rounds: Rounds::default(),
             jobs: Jobs::default(),
             wakes: Wakes::default(),
-            budget: RetryBudget::new(),
+            budget: Budget::of_retries(),
+            hedges: Budget::of_hedges(),
             sessions: Sessions::default(),
             metrics: Arc::new(metrics),
             stats: Stats::default(),

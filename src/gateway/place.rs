@@ -215,8 +215,8 @@ impl Gateway {
         };
         let limits = Limits {
             length_max: limits.length_max,
-            swap_age_max: limits.swap_wait_max,
-            background_age_max: limits.background_wait_max,
+            swap_age_max: limits.swap_patience,
+            background_age_max: limits.background_patience,
         };
         let now = self.uptime();
         let ticket = self.queued(|queue| {
@@ -325,8 +325,13 @@ impl Gateway {
         self.turns.next(&(wanted, allowed))
     }
 
+    /// Whether nobody waits for a slot.
+    pub(super) fn is_queue_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
     /// One look. The inner error: all candidates are full, or one of them is worth waiting for.
-    fn try_place(
+    pub(super) fn try_place(
         &self,
         ask: &Ask<'_>,
         view: &Snapshot,

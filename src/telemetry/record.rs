@@ -83,6 +83,8 @@ pub struct Record {
     pub stream: bool,
     /// The conversation's hash, see [`Facts::affinity`](crate::dialect::Facts::affinity).
     pub affinity: Option<u64>,
+    /// Whether its client let others go first.
+    pub is_background: bool,
     /// Name of the last node asked; `None` when none was.
     pub node: Option<String>,
     /// Names of the nodes asked before that one, which all failed.
@@ -134,6 +136,7 @@ impl Record {
             model_label: None,
             stream: false,
             affinity: None,
+            is_background: false,
             node: None,
             tried: Vec::new(),
             managed: None,
@@ -256,6 +259,7 @@ impl Record {
             ("bytes_in", Some(self.bytes_in.to_string())),
             ("bytes_out", Some(self.bytes_out.to_string())),
             ("stream", self.stream.then(|| "true".to_owned())),
+            ("class", self.is_background.then(|| "background".to_owned())),
             ("affinity", self.affinity.map(|hash| format!("{hash:016x}"))),
             ("request_id", Some(self.request_id.clone())),
             ("fault", self.fault.clone()),

@@ -14,6 +14,7 @@ use self::keyed::Keyed;
 
 mod ejection;
 mod keyed;
+mod returning;
 
 const CHAT: &str = r#"{"model":"llama3","messages":[{"role":"user","content":"hi"}]}"#;
 

@@ -42,6 +42,8 @@ mod refresh;
 
 mod fairness;
 
+mod hedges;
+
 mod secrecy;
 
 mod catalogue;

@@ -83,9 +83,15 @@ async fn without_any_configuration_it_starts_and_serves() {
         .expect("a node");
     let gateway = start(&node, "").await;
     post(gateway.addr, "/api/chat", CHAT).await.is(200);
+    let title = request("POST", "/api/chat", CHAT);
+    let mut raw = Raw::open(gateway.addr).await;
+    raw.send(title.replacen("\r\n", "\r\nx-task: title_generation\r\n", 1))
+        .await;
+    raw.reply().await.is(200);
     gateway.signal("INT");
     let (code, log) = gateway.ended().await;
     assert_eq!(code, Some(0), "{log}");
+    assert_eq!(log.matches("\"class\":\"background\"").count(), 1);
     let line = log
         .lines()
         .find(|line| line.contains("\"log\":\"access\""))

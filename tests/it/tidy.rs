@@ -27,7 +27,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "error", "model", "glob", "config", "profile", "dialect", "fleet", "affinity",
         ],
     ),
-    ("admission", &["error", "model"]),
+    ("admission", &["error", "model", "config"]),
     (
         "management",
         &[

@@ -14,8 +14,8 @@ const LIMITS: HealthConfig = HealthConfig {
 
 /// Plays `p` good probe, `P` failed probe, `t` good request, `T` failed request, `S` the same where the fleet spares the node, `R` 401,
 /// `L` 429 with 3 s to wait, `l` 429 without, `0` and `9` 429 with no time and with an age to wait, `.` one second, `-` a minute; returns
-/// the state as a word, with the seconds that are left until it may come back.
-fn play(story: &str) -> String {
+/// the machine and its moment.
+fn machine_after(story: &str) -> (Machine, Instant) {
     let mut machine = Machine::new();
     let mut now = Instant::now();
     for step in story.chars() {
@@ -39,6 +39,12 @@ fn play(story: &str) -> String {
             other => panic!("unknown step {other}"),
         }
     }
+    (machine, now)
+}
+
+/// What a story ends with: the state as a word, with the seconds that are left until it may come back.
+fn play(story: &str) -> String {
+    let (machine, now) = machine_after(story);
     let state = machine.health().state().as_str();
     match machine.health() {
         Health::Up if machine.is_steady() => "steady".to_owned(),
@@ -79,7 +85,7 @@ fn thresholds_are_exact_and_ejections_double() {
         ("pPPT", "ejected 5s: reset"),
         // Probes bring back who only failed probes, after the threshold.
         ("PPPp", "offline: refused"),
-        ("PPPpp", "steady"),
+        ("PPPpp", "healthy"),
         ("PPPpPp", "offline: refused"),
         ("PPPttt", "offline: refused"),
         // Probes alone do not end an ejection early, and time alone does not end it at all.
@@ -125,15 +131,15 @@ fn every_cause_has_its_own_way_back() {
         ("pR", "config_error: 401"),
         ("R", "config_error: 401"),
         ("pRp", "config_error: 401"),
-        ("pRpp", "steady"),
+        ("pRpp", "healthy"),
         ("pRpRp", "config_error: 401"),
         ("pRttt", "config_error: 401"),
         // A node that asked for a pause gets it, and no trial after it.
         ("pL", "rate_limited 3s: busy"),
         ("pLppp", "rate_limited 3s: busy"),
         ("pL...", "rate_limited 0s: busy"),
-        ("pL...pp", "steady"),
-        ("pLp...p", "steady"),
+        ("pL...pp", "healthy"),
+        ("pLp...p", "healthy"),
         ("pl", "rate_limited 30s: busy"),
         ("p0", "rate_limited 1s: busy"),
         ("p9", "rate_limited 600s: busy"),
@@ -142,7 +148,7 @@ fn every_cause_has_its_own_way_back() {
         // What fails now is what is told, and what was promised to last still does.
         ("pRPP", "config_error: 401"),
         ("pRPPP", "offline: refused"),
-        ("pRPPPpp", "steady"),
+        ("pRPPPpp", "healthy"),
         ("pLPPP", "offline 3s: refused"),
         ("pTTTPPP", "offline 5s: refused"),
         ("pTTTPPPp", "ejected 5s: refused"),
@@ -179,7 +185,75 @@ fn a_spared_node_stays_as_it_is_until_a_request_succeeds() {
     }
 }
 
+#[test]
+fn a_node_that_comes_back_may_have_one_request_more_with_every_success() {
+    let after = |successes: u32| format!("pPPPpp{}", "t".repeat(successes as usize));
+    let (nearly, proven) = (after(CALM_RUN - 1), after(CALM_RUN));
+    for (story, expected) in [
+        // Who is new has not come back: all nodes come at once when the gateway starts.
+        ("", None),
+        ("p", None),
+        ("pTTt", None),
+        ("pPPP", None),
+        ("pSSS", None),
+        // Whatever it suffered from.
+        ("pPPPpp", Some(1)),
+        ("PPPpp", Some(1)),
+        ("pRpp", Some(1)),
+        ("pL...pp", Some(1)),
+        ("pTTT.....pp", Some(1)),
+        ("pTTT.....ppt", Some(2)),
+        ("pPPPppt", Some(2)),
+        ("pPPPpptt", Some(3)),
+        (&nearly, Some(CALM_RUN)),
+        (&proven, None),
+        // In a row means in a row, and what came before the fall does not count.
+        ("pPPPpptttTt", Some(2)),
+        ("pttttPPPpp", Some(1)),
+        ("pPPPpptttPPPpp", Some(1)),
+        // Probes prove nothing, a calm time does, and a trial is none.
+        ("pPPPpppppp", Some(1)),
+        ("pPPPpp-p", None),
+        ("pTTT-pp-p", Some(1)),
+        ("pTTT-ppt-p", None),
+    ] {
+        assert_eq!(machine_after(story).0.at_once_max(), expected, "{story}");
+    }
+}
+
 proptest! {
+    #[test]
+    fn a_returning_node_may_have_one_request_more_than_successes_in_a_row(
+        steps in prop::collection::vec((0_u8..8, 0_u64..8), 0..300),
+    ) {
+        let mut machine = Machine::new();
+        let mut now = Instant::now();
+        let (mut successes, mut has_fallen) = (0_u32, false);
+        for (step, pause_s) in steps {
+            now += Duration::from_secs(pause_s);
+            match step {
+                0 => machine.probed(Ok(()), now, &LIMITS),
+                1 => machine.probed(Err("refused"), now, &LIMITS),
+                2 => machine.served(Err("reset"), now, &LIMITS, || None),
+                _ => machine.served(Ok(()), now, &LIMITS, || None),
+            }
+            match step {
+                0 | 1 => (),
+                2 => successes = 0,
+                _ => successes += 1,
+            }
+            if machine.health().is_down() {
+                (successes, has_fallen) = (0, true);
+            }
+            if let Some(max) = machine.at_once_max() {
+                prop_assert!(has_fallen && !machine.is_steady());
+                prop_assert_eq!(max, 1 + successes);
+                prop_assert!(max <= CALM_RUN);
+            }
+            prop_assert!(machine.health() != &Health::Trial || machine.at_once_max() == Some(1));
+        }
+    }
+
     #[test]
     fn nothing_but_a_good_probe_leaves_down_and_an_ejected_node_comes_back_on_trial(
         steps in prop::collection::vec((0_u8..7, 0_u64..30), 0..200),

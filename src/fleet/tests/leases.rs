@@ -35,6 +35,26 @@ fn leases_of_many_threads_never_exceed_the_slots_and_all_return() {
 }
 
 #[test]
+fn a_node_that_comes_back_is_full_with_what_its_successes_allow() {
+    let mut config = ollama("a");
+    config.slots = Some(3);
+    let fleet = Fleet::new(vec![config], LIMITS);
+    let see = |seen| fleet.observe(NodeId(0), seen, Instant::now());
+    for result in [Ok(()), Err("refused".to_owned())] {
+        (0..LIMITS.unhealthy_threshold).for_each(|_| see(Observation::Probe(result.clone())));
+    }
+    (0..LIMITS.healthy_threshold).for_each(|_| see(Observation::Probe(Ok(()))));
+    // Its own slots are the limit in the end.
+    for allowed in [1, 2, 3, 3] {
+        let leases: Vec<_> = (0..5)
+            .map_while(|_| fleet.try_lease(NodeId(0), None))
+            .collect();
+        assert_eq!(leases.len(), allowed);
+        see(Observation::Traffic(Ok(())));
+    }
+}
+
+#[test]
 fn seats_of_many_threads_exceed_neither_limit_and_all_return() {
     let herd = herd("a@hard up 0/3 qwen:7b mistral:7b llama");
     let (held, granted) = ([const { AtomicU32::new(0) }; 4], AtomicU32::new(0));

@@ -18,6 +18,9 @@ pub struct Nodes {
     pub state: IntGaugeVec,
     /// `arriero_ejections_refused_total` by `reason`: failed requests that should have ejected their node and must not.
     pub ejections_refused: IntCounterVec,
+    /// `arriero_hedges_total` by `outcome`: second requests whose answer was taken (`won`) or not (`lost`), and those not made
+    /// (`refused`).
+    pub hedges: IntCounterVec,
     /// `arriero_upstream_model_loaded` by `node` and `model`: 1 while it is in memory.
     pub loaded: IntGaugeVec,
 }
@@ -62,6 +65,11 @@ impl Nodes {
                 "ejections_refused_total",
                 "Failures that would have ejected a node that must stay",
                 &["reason"],
+            )?,
+            hedges: declare.counter(
+                "hedges_total",
+                "Slow embeddings and their second requests",
+                &["outcome"],
             )?,
             loaded: declare.gauges("upstream_model_loaded", loaded, &["node", "model"])?,
         })

@@ -40,6 +40,21 @@ fn the_text_line_tells_who_ended_it_and_in_which_phase() {
 }
 
 #[test]
+fn only_background_work_has_a_class() {
+    let record = Record {
+        is_background: true,
+        ..sample()
+    };
+    assert!(
+        record
+            .text()
+            .contains(" stream=true class=background request_id=")
+    );
+    let line: serde_json::Value = serde_json::from_str(&record.json()).unwrap();
+    assert_eq!(line["class"], "background");
+}
+
+#[test]
 fn the_json_line_holds_the_same_facts_as_numbers_and_strings() {
     let line: serde_json::Value = serde_json::from_str(&sample().json()).unwrap();
     assert_eq!(line["tokens_out"], 120);
