@@ -79,6 +79,11 @@ impl<L: Clone + Eq + Hash> Queue<L> {
         first.is_none_or(|first| Some(*first) == ticket)
     }
 
+    /// The lines that somebody waits in.
+    pub fn lines(&self) -> impl Iterator<Item = &L> {
+        self.waiting.keys()
+    }
+
     /// Gives the place back, whether served or not. A ticket that is not in the queue changes nothing.
     pub fn leave(&mut self, line: &L, ticket: Ticket) {
         let Some(waiting) = self.waiting.get_mut(line) else {
@@ -113,8 +118,11 @@ mod tests {
             "a newcomer does not pass those who wait"
         );
         assert!(queue.is_next(&qwen, None), "another line is another line");
+        assert!(queue.lines().eq([&llama]));
         queue.leave(&llama, first);
         assert!(queue.is_next(&llama, Some(second)));
+        queue.leave(&llama, second);
+        assert_eq!(queue.lines().next(), None, "nobody waits there any more");
     }
 
     #[test]

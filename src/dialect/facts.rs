@@ -45,6 +45,7 @@ pub fn facts(call: &Call, body: &[u8]) -> Result<Facts, Fault> {
         images: found.conversation.has_images(),
         tools: tools.is_some(),
         thinking: found.thinking,
+        unloads: found.is_over && found.conversation.is_empty(),
         body_bytes: body.len(),
         prompt_bytes: found.conversation.prompt_bytes(),
     })
@@ -59,6 +60,8 @@ struct Found<'a> {
     runner: RunnerOptions,
     tools: Option<Range<usize>>,
     thinking: bool,
+    /// Whether `keep_alive` says that the model may leave memory at once.
+    is_over: bool,
     conversation: Conversation,
 }
 
@@ -105,6 +108,10 @@ impl<'a> Found<'a> {
             }
             (b"shift", Chat | Generate) => {
                 self.runner.shift = runner::flag(value);
+                scanner.skip(value)?;
+            }
+            (b"keep_alive", Chat | Generate) => {
+                self.is_over = runner::is_zero_time(value);
                 scanner.skip(value)?;
             }
             (b"tools", _) => {

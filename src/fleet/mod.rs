@@ -19,7 +19,7 @@ mod snapshot;
 pub use snapshot::{Holder, Node, Snapshot};
 
 mod lease;
-pub use lease::Lease;
+pub use lease::{Lease, Loading};
 
 mod warmth;
 

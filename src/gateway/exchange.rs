@@ -17,8 +17,10 @@ use super::client::{Client, body_as_sent};
 use super::failure::Failed;
 use super::listings;
 use super::outgoing::{Asked, Outgoing};
+use super::place::Placed;
 use super::proxy::Context;
 use super::relay::Served;
+use super::upstream::Answer;
 use super::{Gateway, moment};
 
 impl Gateway {
@@ -94,7 +96,7 @@ impl Gateway {
         let mut last: Option<Failed> = None;
         loop {
             ctx.record.phase = Phase::Queue;
-            let placed = match self.find(client, &asked, &tried, ctx).await {
+            let mut placed = match self.find(client, &asked, &tried, ctx).await {
                 Ok(placed) => placed,
                 // Nobody is left to try: what the last node said is truer than what we could say.
                 Err(fault) => {
@@ -112,12 +114,9 @@ impl Gateway {
                 &self.fleet.view(),
             );
             let outgoing = Outgoing::new(client, &asked, &placed, &ctx.record.request_id)?;
-            let sent = {
-                let _loading = (!placed.route.warm).then(|| placed.lease.loading());
-                let attempt = pin!(self.send(&placed, &outgoing, &ctx.config));
-                client.unless_gone(attempt).await?
-            };
-            match sent {
+            let is_first = tried.is_empty();
+            let sent = self.load_and_send(client, &asked, &mut placed, &outgoing, ctx);
+            match sent.await? {
                 Ok(answer) => {
                     ctx.record.phase = Phase::Stream;
                     let served = Served {
@@ -130,7 +129,7 @@ impl Gateway {
                     return self.relay(client, answer, served, ctx).await;
                 }
                 Err(failed) => {
-                    self.blame(&failed, &placed.route, tried.is_empty());
+                    self.blame(&failed, placed.route.node, is_first);
                     tried.push(placed.route.node);
                     drop(placed);
                     if !self.may_retry(&failed, tried.len(), &ctx.config) {
@@ -143,22 +142,47 @@ impl Gateway {
         }
     }
 
+    /// One attempt at one node, which may have to load the model first.
+    ///
+    /// # Errors
+    /// `ClientGone`.
+    async fn load_and_send(
+        &self,
+        client: &mut Client<'_>,
+        asked: &Asked,
+        placed: &mut Placed,
+        outgoing: &Outgoing,
+        ctx: &Context,
+    ) -> Result<Result<Answer, Failed>, Fault> {
+        if let Some(load) = self.load_for(asked, placed, ctx) {
+            // Rare, and large.
+            let mut loaded = Box::pin(load.end(asked.call.dialect));
+            match client.unless_gone(loaded.as_mut()).await? {
+                Ok(is_warm) => placed.route.warm = is_warm,
+                Err(failed) => return Ok(Err(failed)),
+            }
+        }
+        let _loading = (!placed.route.warm).then(|| placed.lease.loading());
+        let attempt = pin!(self.send(placed, outgoing, &ctx.config));
+        client.unless_gone(attempt).await
+    }
+
     /// Tells the node's health of a failure that speaks against it, or of the pause it asks for. A prompt that kills one runner kills
     /// every runner: only the first node is blamed for that, or one client could take the fleet down.
-    fn blame(&self, failed: &Failed, route: &Route, is_first: bool) {
+    pub(super) fn blame(&self, failed: &Failed, node: NodeId, is_first: bool) {
         if failed.retry_after.is_some() {
             let seen = Observation::RateLimited {
                 why: "it answered a request with 429".to_owned(),
                 retry_after: failed.retry_after,
             };
-            self.observe(route.node, seen);
+            self.observe(node, seen);
         }
         if failed.reason == MODEL_GONE {
-            self.wakes.ring(route.node);
+            self.wakes.ring(node);
         }
         if failed.blames_node && (is_first || failed.reason != "runner_failed") {
             let symptom = failed.symptom.clone();
-            self.observe(route.node, Observation::Traffic(Err(symptom)));
+            self.observe(node, Observation::Traffic(Err(symptom)));
         }
     }
 

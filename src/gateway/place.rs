@@ -16,6 +16,7 @@ use crate::routing::{self, Ask, NoRoute, Route};
 
 use super::client::Client;
 use super::credentials::NodeAccess;
+use super::load::Awaited;
 use super::proxy::Context;
 use super::{Gateway, now};
 
@@ -92,6 +93,8 @@ pub(super) struct Placed {
     pub(super) route: Route,
     pub(super) access: Arc<NodeAccess>,
     pub(super) lease: Lease,
+    /// Loads that others began there for this model: they go on until the request has decided whether it waits for one.
+    pub(super) loads: Vec<Awaited>,
 }
 
 impl Gateway {
@@ -161,6 +164,12 @@ impl Gateway {
         }
     }
 
+    /// Whether somebody in the queue wants this model, alone or among others.
+    pub(super) fn awaits(&self, model: &ModelKey) -> bool {
+        let wants = |line: &Line| line.models.contains(model);
+        self.waiting.with(|queue| queue.lines().any(wants))
+    }
+
     /// Chance as an argument for the pure core, and for round robin a count of those who want the same.
     fn turn(&self, ask: &Ask<'_>, balancer: Balancer) -> u64 {
         if balancer != Balancer::RoundRobin {
@@ -206,6 +215,8 @@ impl Gateway {
             let lease = self.fleet.try_lease(route.node, route.traits.as_deref());
             if let Some((lease, access)) = lease.zip(access) {
                 return Ok(Some(Placed {
+                    // While the place in the queue is still held: from now on it is these that speak for the request.
+                    loads: self.loads.under_way(&route),
                     route,
                     access,
                     lease,

@@ -61,6 +61,7 @@ impl Gateway {
             route,
             access,
             lease,
+            ..
         } = placed;
         let config = ctx.config.clone();
         ctx.record.first_byte = Some(ctx.elapsed());

@@ -28,6 +28,8 @@ mod limits;
 
 mod slots;
 
+mod loads;
+
 mod aliases;
 
 mod capable;
