@@ -12,7 +12,6 @@ const SHARE: f64 = 0.15;
 /// A model as every node has it on its disk. Rates are those of one stream alone on a node of speed 1.
 #[derive(Clone, Copy)]
 pub(crate) struct Model {
-    #[expect(dead_code, reason = "the baselines tell models apart by index")]
     pub(crate) name: &'static str,
     pub(crate) bytes: u64,
     pub(crate) prefill_tokens_per_second: f64,

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::http::lock;
@@ -99,6 +99,7 @@ pub(super) struct Engine {
     memory: Mutex<Memory>,
     /// One load at a time, first come first served.
     loader: tokio::sync::Mutex<()>,
+    pub held: watch::Sender<bool>,
     pub changed: Arc<Notify>,
 }
 
@@ -114,6 +115,7 @@ impl Engine {
             limits,
             memory: Mutex::default(),
             loader: tokio::sync::Mutex::default(),
+            held: watch::Sender::new(false),
             changed,
         }
     }
@@ -261,6 +263,7 @@ impl Engine {
         if !self.limits.load_delay.is_zero() {
             tokio::time::sleep(self.limits.load_delay).await;
         }
+        let _ = self.held.subscribe().wait_for(|held| !held).await;
         Ok(self.start_runner(wish))
     }
 

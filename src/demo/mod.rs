@@ -221,6 +221,16 @@ impl Node {
         models.iter().map(|m| m.name.clone()).collect()
     }
 
+    /// Every load stops short of its end until [`Node::release_loads`].
+    pub fn hold_loads(&self) {
+        self.shared.engine.held.send_replace(true);
+    }
+
+    /// Undoes [`Node::hold_loads`]: held loads end.
+    pub fn release_loads(&self) {
+        self.shared.engine.held.send_replace(false);
+    }
+
     /// Every pull stops after its first line with a digest until [`Node::release_pulls`].
     pub fn hold_pulls(&self) {
         self.shared.pulls_held.send_replace(true);

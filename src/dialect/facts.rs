@@ -46,6 +46,7 @@ pub fn facts(call: &Call, body: &[u8], hashed_bytes_max: usize) -> Result<Facts,
         images: found.conversation.has_images(),
         tools: tools.is_some(),
         thinking: found.thinking,
+        unloads: found.is_over && found.conversation.is_empty(),
         body_bytes: body.len(),
         prompt_bytes: found.conversation.prompt_bytes(),
     })
@@ -60,6 +61,8 @@ struct Found<'a> {
     runner: RunnerOptions,
     tools: Option<Range<usize>>,
     thinking: bool,
+    /// Whether `keep_alive` says that the model may leave memory at once.
+    is_over: bool,
     conversation: Conversation,
 }
 
@@ -109,6 +112,10 @@ impl<'a> Found<'a> {
             }
             (b"shift", Chat | Generate) => {
                 self.runner.shift = runner::flag(value);
+                scanner.skip(value)?;
+            }
+            (b"keep_alive", Chat | Generate) => {
+                self.is_over = runner::is_zero_time(value);
                 scanner.skip(value)?;
             }
             (b"tools", _) => {

@@ -199,6 +199,8 @@ pub struct Facts {
     pub tools: bool,
     /// Whether Anthropic's `thinking` is asked for.
     pub thinking: bool,
+    /// Whether it asks an Ollama node to take the model out of memory: nothing to say, and a `keep_alive` of zero.
+    pub unloads: bool,
     /// A hash of what later turns of the same conversation share (model, system prompt, tools, first user message).
     pub affinity: Option<u64>,
     /// Size of the body, bytes.

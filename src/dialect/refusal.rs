@@ -1,5 +1,7 @@
 //! A fault as a client reads it: the one place where a [`Fault`] becomes text, before an answer or in the middle of one.
 
+use serde::Deserialize;
+
 use super::{Dialect, Framing, Operation};
 use crate::error::{Fault, Kind};
 use crate::text::quoted;
@@ -66,6 +68,29 @@ impl Dialect {
         };
         let frame_end = if at_frame_border { "" } else { frame_end };
         format!("{frame_end}{frame}").into_bytes()
+    }
+
+    /// An error as an Ollama node tells it, `{"error":"…"}`, as one of this dialect with the same status; `None` when it is something
+    /// else.
+    pub fn retold(self, status: u16, body: &[u8]) -> Option<Vec<u8>> {
+        #[derive(Deserialize)]
+        struct Told {
+            error: String,
+        }
+        let Told { error } = serde_json::from_slice(body).ok()?;
+        let message = quoted(&error);
+        let document = match self {
+            Dialect::Ollama => format!(r#"{{"error":{message}}}"#),
+            Dialect::OpenAi => format!(
+                r#"{{"error":{{"message":{message},"type":"{}","param":null,"code":null}}}}"#,
+                openai_type(status)
+            ),
+            Dialect::Anthropic => format!(
+                r#"{{"type":"error","error":{{"type":"{}","message":{message}}}}}"#,
+                anthropic_type(status)
+            ),
+        };
+        Some(document.into_bytes())
     }
 
     /// The dialect's error object.

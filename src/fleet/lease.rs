@@ -25,7 +25,7 @@ pub struct Lease {
     freed: Arc<Notify>,
 }
 
-/// While it lives, the node is known to load a model for the request.
+/// While it lives, the node is known to load a model.
 #[derive(Debug)]
 pub struct Loading {
     counters: Arc<Counters>,
@@ -47,7 +47,7 @@ impl Lease {
         self.node
     }
 
-    /// Notes that the request's model is not in the node's memory, until the first byte of the answer is there.
+    /// Notes that the node loads the request's model, until what is given back is dropped; the lease may end before.
     pub fn loading(&self, uptime: Duration) -> Loading {
         self.counters.loading.fetch_add(1, Ordering::Relaxed);
         let ledger = self.ledger().map(Arc::clone);

@@ -98,7 +98,7 @@ pub(super) type Index = HashMap<ModelKey, Vec<Holder>>;
 #[derive(Debug, Default)]
 pub(super) struct Counters {
     pub(super) in_flight: AtomicU32,
-    /// Requests among them that wait for the first byte of a model that was not in memory.
+    /// Loads under way, and requests that wait for the first byte of a model that was not in memory.
     pub(super) loading: AtomicU32,
     /// The fleet-wide ordinal of the last lease; 0 is never.
     pub(super) last_picked: AtomicU64,
@@ -115,7 +115,7 @@ impl Node {
         self.counters.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Whether a request waits for a model that the node has to load first.
+    /// Whether the node loads a model for us.
     pub fn is_loading(&self) -> bool {
         0 < self.loads_under_way()
     }

@@ -50,6 +50,15 @@ fn a_model_is_warm_by_digest_then_by_name_and_always_on_openai_servers() {
     assert_eq!(warm_on(&view, "other").unwrap(), [(0, true)]);
     assert_eq!(warm_on(&view, "odd").unwrap(), [(0, false)]);
     assert_eq!(warm_on(&view, "qwen"), None);
+    for holder in ["copy", "other", "odd"].map(|name| view.named_holders(name).next().unwrap()) {
+        let node = view.node_of(holder);
+        assert_eq!(
+            node.holds(&holder.traits),
+            holder.warm,
+            "{}",
+            holder.spelled
+        );
+    }
 }
 
 #[test]

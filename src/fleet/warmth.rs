@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use crate::fleet::listing::{Installed, Loaded};
 use crate::fleet::snapshot::Node;
+use crate::fleet::traits::Traits;
 use crate::model::ModelKey;
 use crate::profile::Listing;
 
@@ -65,6 +66,13 @@ impl Warmth<'_> {
 }
 
 impl Node {
+    /// Whether one of its models is in its memory, as it told last.
+    pub fn holds(&self, model: &Traits) -> bool {
+        let mut offered = self.offered().iter();
+        let known = offered.find(|it| *it.traits == *model);
+        known.is_some_and(|it| Warmth::of(self).is_warm(&self.models()[it.place]))
+    }
+
     /// The models in its memory, under its own names: what it says is loaded, or where it does not say that apart, what it lists
     /// and does not say to be on disk only. None while it is down, since nobody knows.
     pub fn in_memory(&self) -> impl Iterator<Item = &str> {

@@ -3,6 +3,7 @@
 use std::pin::pin;
 
 use futures::FutureExt as _;
+use tokio::time::Instant;
 
 use crate::admin;
 use crate::admission::Class;
@@ -117,7 +118,8 @@ impl Gateway {
                 &asked,
                 &self.fleet.view(),
             );
-            let (mut placed, sent) = match may_hedge(&asked, &ctx.config) {
+            let may_hedge = placed.route.warm && may_hedge(&asked, &ctx.config);
+            let (mut placed, sent) = match may_hedge {
                 true => {
                     let hedged = self.send_hedged(client, &asked, placed, &mut tried, ctx);
                     hedged.boxed().await?
@@ -127,7 +129,7 @@ impl Gateway {
             match sent {
                 Ok(answer) => {
                     ctx.record.phase = Phase::Stream;
-                    self.loaded(&mut placed);
+                    self.has_loaded(&mut placed);
                     let (node, head) = (placed.route.node, answer.node.head());
                     let served = Served {
                         sticky: self.remember(&asked, node, head, ctx),
@@ -146,7 +148,7 @@ impl Gateway {
                 }
                 Err(failed) => {
                     placed.lease.failed(failed.is_busy());
-                    self.blame(&failed, &placed.route, tried.is_empty());
+                    self.blame(&failed, placed.route.node, tried.is_empty());
                     tried.push(placed.route.node);
                     drop(placed);
                     if !self.may_retry(&failed, tried.len(), &ctx.config) {
@@ -159,8 +161,8 @@ impl Gateway {
         }
     }
 
-    /// The first byte is there, and so is the model.
-    fn loaded(&self, placed: &mut Placed) {
+    /// The first byte is there, and so is the model that the node loaded for the request itself.
+    fn has_loaded(&self, placed: &mut Placed) {
         if placed.loading.take().is_some()
             && let Some(ledger) = placed.lease.ledger()
         {
@@ -168,14 +170,26 @@ impl Gateway {
         }
     }
 
-    /// Asks one node, up to the first byte of its answer.
+    /// Asks one node, up to the first byte of its answer; it may have to load the model first.
+    ///
+    /// # Errors
+    /// `ClientGone`.
     async fn send_once(
         &self,
         client: &mut Client<'_>,
         asked: &Asked,
-        placed: Placed,
+        mut placed: Placed,
         ctx: &Context,
     ) -> Result<Sent, Fault> {
+        if let Some(load) = self.load_for(asked, &mut placed, ctx) {
+            // Rare, and large.
+            let mut loaded = Box::pin(load.end(asked.call.dialect));
+            match client.unless_gone(loaded.as_mut()).await? {
+                Ok(is_warm) => placed.route.warm = is_warm,
+                Err(failed) => return Ok((placed, Err(failed))),
+            }
+            placed.since = Instant::now();
+        }
         let outgoing = Outgoing::new(client, asked, &placed, &ctx.record.request_id)?;
         let sent = {
             let attempt = pin!(self.send(&placed, &outgoing, &ctx.config));
@@ -186,20 +200,20 @@ impl Gateway {
 
     /// Tells the node's health of a failure that speaks against it, or of the pause it asks for. A prompt that kills one runner kills
     /// every runner: only the first node is blamed for that, or one client could take the fleet down.
-    pub(super) fn blame(&self, failed: &Failed, route: &Route, is_first: bool) {
+    pub(super) fn blame(&self, failed: &Failed, node: NodeId, is_first: bool) {
         if failed.retry_after.is_some() {
             let seen = Observation::RateLimited {
                 why: "it answered a request with 429".to_owned(),
                 retry_after: failed.retry_after,
             };
-            self.observe(route.node, seen);
+            self.observe(node, seen);
         }
         if failed.reason == MODEL_GONE {
-            self.wakes.ring(route.node);
+            self.wakes.ring(node);
         }
         if failed.blames_node && (is_first || failed.reason != "runner_failed") {
             let symptom = failed.symptom.clone();
-            self.observe(route.node, Observation::Traffic(Err(symptom)));
+            self.observe(node, Observation::Traffic(Err(symptom)));
         }
     }
 

@@ -6,12 +6,14 @@ use bytes::Bytes;
 use pingora::http::ResponseHeader;
 use pingora::{Error, ErrorType};
 
+use crate::dialect::Dialect;
 use crate::error::{Fault, Kind};
 
 use super::credentials::tls_failure;
 use super::retry_after::retry_after;
 
 /// A failed attempt.
+#[derive(Clone)]
 pub(super) struct Failed {
     /// For the client whose request it was, and for that request's own line in the log.
     pub(super) fault: Fault,
@@ -34,6 +36,7 @@ pub(super) const WRONG_KEY: &str =
     "does not accept our key; correct its `auth` in the configuration";
 
 /// An answer that asks to go elsewhere (503, 429, a failed runner), whole.
+#[derive(Clone)]
 pub(super) struct Declined {
     pub(super) status: u16,
     pub(super) head: ResponseHeader,
@@ -85,6 +88,25 @@ impl Failed {
             // It may be busy with what others asked; whether it lives, the probes find out.
             blames_node: false,
             ..Failed::new(Kind::NodeSilent, name, &deed, "silent")
+        }
+    }
+
+    /// The same for a request that waited for work of ours which failed at an Ollama node: the node has been blamed already, and what it
+    /// said was in its own dialect.
+    pub(super) fn passed_on(&self, dialect: Dialect) -> Failed {
+        let retold = |declined: &Declined| {
+            let body = dialect.retold(declined.status, &declined.body)?;
+            let body = body.into();
+            Some(Box::new(Declined {
+                body,
+                ..declined.clone()
+            }))
+        };
+        Failed {
+            blames_node: false,
+            retry_after: None,
+            declined: self.declined.as_deref().and_then(retold),
+            ..self.clone()
         }
     }
 

@@ -12,13 +12,13 @@ use crate::error::Fault;
 use crate::fleet::NodeId;
 use crate::routing::{Ask, Circumstances};
 
+use super::Gateway;
 use super::client::Client;
 use super::failure::Failed;
 use super::outgoing::{Asked, Outgoing};
 use super::place::Placed;
 use super::proxy::Context;
 use super::upstream::Answer;
-use super::Gateway;
 
 /// A node that was asked, and what came of it.
 pub(super) type Sent = (Placed, Result<Answer, Failed>);
@@ -90,7 +90,10 @@ impl Gateway {
             },
             ..asked.ask(asking, config, config.registry.admitted())
         };
-        let placed = self.try_place(&ask, &self.fleet.view(), config).ok()?.ok()?;
+        let placed = self
+            .try_place(&ask, &self.fleet.view(), config)
+            .ok()?
+            .ok()?;
         let is_spare = placed.route.warm && self.is_queue_empty();
         (is_spare && self.hedges.spend(self.uptime())).then_some(placed)
     }
@@ -107,7 +110,11 @@ impl Gateway {
         let won = raced.is_second && sent.is_ok();
         self.count_hedge(if won { "won" } else { "lost" });
         if let Some((other, failed)) = &raced.failed {
-            self.blame(failed, &other.route, tried.is_empty() && raced.is_second);
+            self.blame(
+                failed,
+                other.route.node,
+                tried.is_empty() && raced.is_second,
+            );
             tried.push(other.route.node);
             ctx.record.tried.push(other.access.name().to_owned());
         }

@@ -22,6 +22,7 @@ mod place;
 
 mod turns;
 
+mod load;
 mod recall;
 
 mod refresh;
@@ -85,6 +86,7 @@ pub use self::origin::{Origin, Read, Reading};
 
 use self::dns::Dns;
 use self::drain::Lifecycle;
+use self::load::Loads;
 use self::manage::Jobs;
 use self::place::Waiting;
 use self::refresh::Rounds;
@@ -113,6 +115,8 @@ pub struct Gateway {
     /// For probes, without a pool.
     probes: Connector,
     waiting: Waiting,
+    /// Models on their way into the memory of nodes.
+    loads: Loads,
     rounds: Rounds,
     wakes: Wakes,
     /// Pulls under way, so that the same one asked twice runs once.
@@ -152,6 +156,7 @@ impl Gateway {
             dns: Dns::default(),
             probes: Connector::new(None),
             waiting: Waiting::default(),
+            loads: Loads::default(),
             rounds: Rounds::default(),
             jobs: Jobs::default(),
             wakes: Wakes::default(),

@@ -14,10 +14,12 @@ use crate::admission::{Chance, Claim, Limits, Queue, Ticket, Tried, Wish};
 use crate::config::{self, Config, Fallback};
 use crate::error::{Fault, Kind};
 use crate::fleet::{Lease, Loading, NodeId, Snapshot};
+use crate::model::ModelKey;
 use crate::routing::{self, Ask, Circumstances, NoRoute, Route, Wait};
 
 use super::client::Client;
 use super::credentials::NodeAccess;
+use super::load::Awaited;
 use super::outgoing::Asked;
 use super::proxy::Context;
 use super::{Gateway, now};
@@ -99,7 +101,11 @@ struct Place<'a> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         // What waited is dropped after the lock is given back.
-        let _left = self.gateway.queued(|queue| queue.leave(self.ticket));
+        let left = self.gateway.queued(|queue| queue.leave(self.ticket));
+        if left.is_some() {
+            // A load may have gone on for it alone.
+            self.gateway.fleet.slot_freed().notify_waiters();
+        }
     }
 }
 
@@ -110,6 +116,8 @@ pub(super) struct Placed {
     pub(super) lease: Lease,
     /// Held while the model is loaded for this request.
     pub(super) loading: Option<Loading>,
+    /// Loads that others began there for this model: they go on until the request has decided whether it waits for one.
+    pub(super) loads: Vec<Awaited>,
     /// When the slot was taken.
     pub(super) since: Instant,
     /// What its tenant paid for it, tokens; 0 when nobody competed.
@@ -292,6 +300,12 @@ impl Gateway {
         }
     }
 
+    /// Whether somebody in the queue wants this model, alone or among others.
+    pub(super) fn awaits(&self, model: &ModelKey) -> bool {
+        let wants = |(line, _): (&Line, u32)| line.models().contains(model);
+        !self.waiting.is_empty() && self.queued(|queue| queue.lines().any(wants))
+    }
+
     /// Charges a tenant what its request used beyond what it paid for, as long as others wait.
     pub(super) fn settle(&self, claim: Claim, paid: u64, used: u64) {
         if !self.waiting.is_empty() && 0 < paid {
@@ -358,6 +372,7 @@ impl Gateway {
                 let is_first = !route.warm && !route.joins;
                 return Ok(Ok(Placed {
                     loading: is_first.then(|| lease.loading(uptime)),
+                    loads: self.loads.under_way(&route),
                     route,
                     access,
                     lease,

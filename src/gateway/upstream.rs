@@ -57,7 +57,11 @@ fn timeouts(proxy: &Proxy) -> Timeouts {
 }
 
 /// How long a cold model may take to its first byte, and what decides that.
-fn cold_limit(profile: &Profile, configured: Duration, route: &Route) -> (Duration, &'static str) {
+pub(super) fn cold_limit(
+    profile: &Profile,
+    configured: Duration,
+    route: &Route,
+) -> (Duration, &'static str) {
     let demand = match &route.traits {
         Some(traits) => traits.demand,
         None => profile.needs_of(route.spelled.as_deref().unwrap_or_default(), None, None),
@@ -82,12 +86,20 @@ impl Gateway {
         let Placed { route, access, .. } = placed;
         let (name, proxy) = (access.name(), &config.proxy);
         // Without a stream the first byte comes with the last: then even a warm node may take as long as an answer does.
-        let (limit, key) = match route.warm && outgoing.stream {
+        let is_quick = route.warm && outgoing.stream;
+        let cold = cold_limit(&access.config.profile, proxy.response_header_timeout, route);
+        let (mut limit, mut key) = match is_quick {
             true => (proxy.warm_header_timeout, "proxy.warm_header_timeout"),
-            false => cold_limit(&access.config.profile, proxy.response_header_timeout, route),
+            false => cold,
         };
-        let attempt = pin!(self.attempt(placed, outgoing, proxy));
-        let result = match timeout(limit, attempt).await {
+        let mut attempt = pin!(self.attempt(placed, outgoing, proxy));
+        let mut answered = timeout(limit, attempt.as_mut()).await;
+        if answered.is_err() && is_quick && limit < cold.0 && self.may_be_loading(route) {
+            let rest = cold.0 - limit;
+            (limit, key) = cold;
+            answered = timeout(rest, attempt).await;
+        }
+        let result = match answered {
             Ok(Ok(answer)) => judge(answer, name, route, &proxy.retry.on_status).await,
             Ok(failed) => failed,
             Err(_) => Err(Failed::silent(name, limit, key)),
@@ -97,6 +109,16 @@ impl Gateway {
             Err(failed) => self.count_failure(name, failed.reason),
         }
         result
+    }
+
+    /// Whether a node that was taken to be warm may be silent because it loads: this very model, which left its memory meanwhile, or
+    /// another one, which has all others wait.
+    fn may_be_loading(&self, route: &Route) -> bool {
+        let view = self.fleet.view();
+        let Some((node, model)) = view.node(route.node).zip(route.traits.as_ref()) else {
+            return false;
+        };
+        node.is_loading() || !node.holds(model)
     }
 
     /// Whether it was a success shows only when the answer has come to its end, so the node's health learns nothing yet.
@@ -178,6 +200,26 @@ impl Gateway {
         let written = node.session.write_request_header(Box::new(head)).await;
         written.map_err(|error| Failed::after_sending(name, &error))?;
         Ok(node)
+    }
+
+    /// Asks something of our own over a connection of its own, as [`Self::begin`], and gives it back with the answer's begin.
+    ///
+    /// # Errors
+    /// As [`Self::begin`].
+    pub(super) async fn ask_apart(
+        &self,
+        node: NodeId,
+        access: &NodeAccess,
+        outgoing: Outgoing,
+        proxy: &Proxy,
+    ) -> Result<Answer, Failed> {
+        let broke_off = |error: Box<Error>| Failed::after_sending(access.name(), &error);
+        let Outgoing { head, body, .. } = outgoing;
+        let mut node = self.begin(node, access, head, proxy).await?;
+        let written = node.write_body(&body).await;
+        node.answered(written).await.map_err(broke_off)?;
+        let first = node.first_piece().await.map_err(broke_off)?;
+        Ok(Answer { first, node })
     }
 
     /// Sends a connection whose answer is complete back to the pool.
@@ -297,7 +339,7 @@ impl Answer {
 }
 
 /// Decides by status and, for errors, by the text whether the answer is for the client.
-async fn judge(
+pub(super) async fn judge(
     mut answer: Answer,
     name: &str,
     route: &Route,

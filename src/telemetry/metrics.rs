@@ -258,10 +258,12 @@ impl Metrics {
         for series in [
             &self.nodes.answers,
             &self.nodes.errors,
+            &self.nodes.loads,
             &self.requests.extraction_missed,
         ] {
             labels::forget(series, is_gone);
         }
+        labels::forget(&self.nodes.load_time, is_gone);
         self.requests.extracted.forget(is_gone);
     }
 

@@ -262,7 +262,9 @@ async fn a_cold_load_is_no_failure_however_many_wait_for_it() {
         raw.reply().await; // whether a retry is within its budget is not the question
     }
     let silent = "arriero_upstream_errors_total{kind=\"silent\",node=\"gpu-0\"}";
-    assert_eq!(herd.metric(silent).await, 4.0, "each waited for the load");
+    assert_eq!(herd.metric(silent).await, 1.0, "one load for all of them");
+    let failed = "arriero_loads_total{node=\"gpu-0\",outcome=\"failed\"}";
+    assert_eq!(herd.metric(failed).await, 1.0);
     let probed = |node: &demo::Node| {
         let later = node.seen().into_iter().skip(seen);
         2 <= later

@@ -28,6 +28,7 @@ mod limits;
 
 mod slots;
 
+mod loads;
 mod sticky;
 
 mod aliases;

@@ -203,10 +203,8 @@ async fn a_model_is_created_on_all_and_unloaded_where_it_is_loaded() {
     let ps = herd.get("/api/ps").await.is(200).json();
     assert_eq!(ps["models"], serde_json::json!([]), "it is true at once");
     let asked = |node: usize| {
-        herd.served(node)
-            .iter()
-            .filter(|it| it.path == "/api/generate")
-            .count()
+        let seen = herd.nodes[node].seen();
+        seen.iter().filter(|it| it.path == "/api/generate").count()
     };
     assert_eq!([asked(0), asked(1), asked(2)], [1, 0, 0]);
     call(&herd, "POST", "/api/unload", r#"{"model":"llama3"}"#)

@@ -40,6 +40,11 @@ impl Conversation {
         self.images
     }
 
+    /// Whether there is neither a message nor a prompt in it.
+    pub(super) fn is_empty(&self) -> bool {
+        !self.messages && self.user.is_none()
+    }
+
     /// Text that has to fit the context at once, bytes as written.
     pub(super) fn prompt_bytes(&self) -> usize {
         self.prompt_bytes

@@ -50,6 +50,21 @@ pub(super) fn flag(value: Token<'_>) -> Option<bool> {
     }
 }
 
+/// Whether a `keep_alive` is zero: a number of seconds, or a duration of Go such as `0`, `0s` or `0h0m`.
+pub(super) fn is_zero_time(value: Token<'_>) -> bool {
+    let is_zero = |text: &str| {
+        let mut digits = text.bytes().filter(u8::is_ascii_digit).peekable();
+        digits.peek().is_some() && digits.all(|digit| digit == b'0')
+    };
+    match value {
+        // Of a number the exponent says nothing when the rest is zero.
+        Token::Number(number) => std::str::from_utf8(number)
+            .is_ok_and(|number| number.split(['e', 'E']).next().is_some_and(is_zero)),
+        Token::String(text) => is_zero(&text.unescape()),
+        _ => false,
+    }
+}
+
 /// An integer, also when written as `8192.0` or `1e3`.
 fn integer(value: Token<'_>) -> Option<i64> {
     let Token::Number(digits) = value else {

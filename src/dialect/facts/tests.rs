@@ -72,6 +72,7 @@ fn summary(read: Result<Facts, Fault>) -> String {
         (facts.images, "images"),
         (facts.tools, "tools"),
         (facts.thinking, "thinking"),
+        (facts.unloads, "unloads"),
         (facts.affinity.is_some(), "affinity"),
     ] {
         if shown {

@@ -105,3 +105,33 @@ fn a_document_cannot_tell_a_fault_in_band() {
     let bytes = Dialect::Ollama.in_band(Operation::Chat, Framing::Whole, false, &fault);
     assert_eq!(bytes, b"");
 }
+
+#[test]
+fn what_an_ollama_node_says_is_retold_in_every_dialect() {
+    let body = br#"{"error":"model \"x\" not found"}"#;
+    let message = "model \"x\" not found";
+    for (dialect, status, expected) in [
+        (
+            Dialect::Ollama,
+            404,
+            serde_json::json!({ "error": message }),
+        ),
+        (
+            Dialect::OpenAi,
+            404,
+            serde_json::json!({"error": {"message": message, "type": "not_found_error", "param": null, "code": null}}),
+        ),
+        (
+            Dialect::Anthropic,
+            503,
+            serde_json::json!({"type": "error", "error": {"type": "overloaded_error", "message": message}}),
+        ),
+    ] {
+        let told = dialect.retold(status, body).unwrap();
+        let told: Value = serde_json::from_slice(&told).unwrap();
+        assert_eq!(told, expected, "{dialect:?}");
+        for other in ["{}", "", r#"{"error":{"message":"x"}}"#, "<html>"] {
+            assert_eq!(dialect.retold(status, other.as_bytes()), None, "{other}");
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! What the nodes do, as seen from here.
 
-use prometheus::{IntCounterVec, IntGaugeVec};
+use prometheus::{HistogramVec, IntCounterVec, IntGaugeVec};
 
-use super::Declare;
+use super::{DURATION_BUCKETS, Declare};
 
 /// The nodes as seen from here.
 pub struct Nodes {
@@ -10,6 +10,10 @@ pub struct Nodes {
     pub answers: IntCounterVec,
     /// `arriero_upstream_errors_total` by `node` and `kind`: what a node did wrong.
     pub errors: IntCounterVec,
+    /// `arriero_loads_total` by `node` and `outcome` (`loaded`, `failed`, `abandoned`): loads of models that we asked for.
+    pub loads: IntCounterVec,
+    /// `arriero_load_seconds` by `node`: how long those took that went well.
+    pub load_time: HistogramVec,
     /// `arriero_upstream_inflight` by `node`: slots taken by this gateway.
     pub in_flight: IntGaugeVec,
     /// `arriero_upstream_health` by `node`: 1 healthy or on trial, 0 in every other state.
@@ -45,6 +49,17 @@ impl Nodes {
                 "upstream_errors_total",
                 "Failures by kind",
                 &["node", "kind"],
+            )?,
+            loads: declare.counter(
+                "loads_total",
+                "Loads of models that the gateway asked for",
+                &["node", "outcome"],
+            )?,
+            load_time: declare.histogram(
+                "load_seconds",
+                "Loads that went well, the node's own queue included",
+                "node",
+                DURATION_BUCKETS,
             )?,
             in_flight: declare.gauges(
                 "upstream_inflight",

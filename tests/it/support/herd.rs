@@ -191,14 +191,28 @@ impl Herd {
         .await;
     }
 
-    /// Requests that a node got from clients, probes left out.
+    /// Requests that a node got from clients; probes are left out, and so are loads that the gateway asked for.
     pub(crate) fn served(&self, node: usize) -> Vec<demo::Seen> {
-        self.nodes[node]
-            .seen()
-            .into_iter()
-            .filter(|seen| seen.method == "POST")
-            .collect()
+        let mut seen = self.nodes[node].seen();
+        seen.retain(|seen| seen.method == "POST" && !is_load(seen));
+        seen
     }
+
+    /// Loads that the gateway asked a node for.
+    pub(crate) fn asked_to_load(&self, node: usize) -> Vec<demo::Seen> {
+        let mut seen = self.nodes[node].seen();
+        seen.retain(is_load);
+        seen
+    }
+}
+
+/// Whether the gateway itself asked for it, to have a model loaded.
+pub(crate) fn is_load(seen: &demo::Seen) -> bool {
+    let is_ours = |(name, value): &(String, String)| {
+        name.eq_ignore_ascii_case("user-agent") && value.starts_with("arriero/")
+    };
+    let is_call = seen.path.ends_with("/api/generate") || seen.path.ends_with("/api/embed");
+    is_call && seen.headers.iter().any(is_ours)
 }
 
 /// Shares a herd between tasks.
