@@ -236,6 +236,12 @@ impl Ledger {
         self.retired_until.store(0, Ordering::Relaxed);
     }
 
+    /// It was told to leave the node's memory.
+    pub fn unloaded(&self) {
+        self.loaded_at.store(0, Ordering::Relaxed);
+        self.forget_runner();
+    }
+
     /// Lets nobody new use its runner for a while, so that it gets idle and can make room for one that has waited for too long.
     pub fn retire(&self, uptime: Duration) {
         if !self.is_retired(uptime) {

@@ -15,6 +15,8 @@ use tokio::sync::{Notify, watch};
 
 use crate::config::{HealthConfig, NodeConfig};
 
+mod index;
+
 mod snapshot;
 pub use snapshot::{Holder, Node, Snapshot};
 

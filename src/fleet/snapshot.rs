@@ -12,6 +12,7 @@ use crate::dialect::{Filter, Format, Mount, Operation};
 use crate::fleet::NodeId;
 use crate::fleet::catalogue::{self, Conflict, Groups, Moment, Scope};
 use crate::fleet::health::{Health, Spared};
+use crate::fleet::index::{Index, index};
 use crate::fleet::listing::{Installed, Loaded};
 use crate::fleet::memory::{Memory, Resident, Room};
 use crate::fleet::moments::Moments;
@@ -20,7 +21,6 @@ use crate::fleet::pages::{Expiring, Live, Pages};
 use crate::fleet::rules::Rules;
 use crate::fleet::state::State;
 use crate::fleet::traits::Traits;
-use crate::fleet::warmth::Warmth;
 use crate::model::ModelKey;
 use crate::profile::{Listing, Needs, Shortcoming};
 
@@ -91,8 +91,6 @@ pub struct Holder {
     /// Where the model stands in the node's `offered`.
     pub(super) place: usize,
 }
-
-pub(super) type Index = HashMap<ModelKey, Vec<Holder>>;
 
 /// What several snapshots share of a node: everything that changes with each request.
 #[derive(Debug, Default)]
@@ -395,62 +393,5 @@ impl Snapshot {
     pub fn version(&self) -> Bytes {
         let render = || catalogue::version(&self.nodes);
         self.live.version.get_or_init(render).clone()
-    }
-}
-
-/// Who has which model, and what is in whose memory.
-fn index(nodes: &mut [Node]) -> Index {
-    let mut index = Index::new();
-    let mut held: Vec<(usize, ModelKey, Resident)> = Vec::new();
-    for (at, node) in nodes.iter().enumerate() {
-        let warmth = Warmth::of(node);
-        let models = node.models();
-        for (place, offered) in node.offered().iter().enumerate() {
-            let model = &models[offered.place];
-            let runner = warmth.runner(model);
-            if let Some(runner) = runner.filter(|_| node.loads_on_demand()) {
-                let resident = Resident {
-                    traits: Arc::clone(&offered.traits),
-                    bytes: runner.bytes,
-                    copies: 0,
-                };
-                held.push((at, offered.key.clone(), resident));
-            }
-            let holder = Holder {
-                node: node.id,
-                at,
-                spelled: Arc::clone(&model.name),
-                warm: runner.is_some(),
-                context: runner.and_then(|runner| runner.context),
-                remote: model.about.remote,
-                traits: Arc::clone(&offered.traits),
-                place,
-            };
-            match index.get_mut(&offered.key) {
-                Some(holders) => holders.push(holder),
-                None => drop(index.insert(offered.key.clone(), vec![holder])),
-            }
-        }
-    }
-    settle(nodes, held, &index);
-    index
-}
-
-/// Tells each node what is in its memory; names of one file are one model there.
-fn settle(nodes: &mut [Node], held: Vec<(usize, ModelKey, Resident)>, index: &Index) {
-    let mut residents: Vec<Vec<Resident>> = vec![Vec::new(); nodes.len()];
-    for (at, key, mut resident) in held {
-        if residents[at].iter().any(|it| it.traits == resident.traits) {
-            continue;
-        }
-        let holders = index.get(&key).map_or(&[][..], Vec::as_slice);
-        let warm = holders.iter().filter(|it| it.warm && it.at != at);
-        resident.copies = warm.count() as u32;
-        residents[at].push(resident);
-    }
-    for (node, residents) in nodes.iter_mut().zip(residents) {
-        if !(node.residents.is_empty() && residents.is_empty()) {
-            node.residents = residents.into();
-        }
     }
 }

@@ -3,6 +3,7 @@
 use std::pin::pin;
 
 use futures::FutureExt as _;
+use pingora::http::ResponseHeader;
 use tokio::time::Instant;
 
 use crate::admin;
@@ -129,7 +130,7 @@ impl Gateway {
             match sent {
                 Ok(answer) => {
                     ctx.record.phase = Phase::Stream;
-                    self.has_loaded(&mut placed);
+                    self.has_loaded(&mut placed, &asked, answer.node.head());
                     let (node, head) = (placed.route.node, answer.node.head());
                     let served = Served {
                         sticky: self.remember(&asked, node, head, ctx),
@@ -162,10 +163,15 @@ impl Gateway {
     }
 
     /// The first byte is there, and so is the model that the node loaded for the request itself.
-    fn has_loaded(&self, placed: &mut Placed) {
-        if placed.loading.take().is_some()
-            && let Some(ledger) = placed.lease.ledger()
-        {
+    fn has_loaded(&self, placed: &mut Placed, asked: &Asked, head: &ResponseHeader) {
+        let (loading, ledger) = (placed.loading.take(), placed.lease.ledger());
+        let Some(ledger) = ledger else {
+            return;
+        };
+        if asked.facts.unloads {
+            ledger.unloaded();
+            self.wakes.ring(placed.route.node);
+        } else if loading.is_some() && head.status.is_success() {
             ledger.loaded(placed.since.elapsed(), self.uptime());
         }
     }

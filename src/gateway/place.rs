@@ -3,8 +3,8 @@
 //! Nobody waits for a slot by itself: whoever waits holds a baton in turn, and the holder looks for all of them whenever something
 //! changed (`admission::Queue` says in which order). So a slot that is freed wakes one request and not hundreds.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -27,70 +27,16 @@ use super::{Gateway, now};
 mod line;
 use line::Line;
 
+mod waiting;
+pub(super) use waiting::Waiting;
+use waiting::{Granted, Waiter, queue_full, waited_too_long};
+
 /// Lost races for a slot before a request queues.
 const LOOKS_MAX: usize = 8;
 /// How often it is looked again although nothing happened: who has waited for long may have what it could not have before.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// Tokens that a tenant pays for each second of a load that is made for it.
 const LOAD_TOKENS_PER_S: f32 = 50.0;
-
-type Granted = Result<Placed, Fault>;
-
-/// Who waits, and how they hear of it. Nobody holds the queue's lock across an await.
-pub(super) struct Waiting {
-    queue: Mutex<Queue<Line, Waiter>>,
-    /// As the queue's length, so that nobody need lock it to see that nobody waits.
-    length: AtomicUsize,
-    /// Held by the one of them who looks for all.
-    baton: tokio::sync::Mutex<()>,
-}
-
-/// A request that waits.
-struct Waiter {
-    asked: Asked,
-    tried: Vec<NodeId>,
-    fallback: Fallback,
-    config: Arc<Config>,
-    /// Taken when it is told.
-    news: Option<oneshot::Sender<Granted>>,
-}
-
-impl Waiter {
-    fn ask(&self, circumstances: Circumstances) -> Ask<'_> {
-        let ask = self.asked.ask(&self.tried, &self.config, self.fallback);
-        Ask {
-            circumstances,
-            ..ask
-        }
-    }
-
-    /// Tells it how its wait ended; `false` when it has left.
-    fn tell(&mut self, granted: Granted) -> bool {
-        let news = self.news.take();
-        news.is_some_and(|news| news.send(granted).is_ok())
-    }
-}
-
-impl Default for Waiting {
-    fn default() -> Waiting {
-        let nobody = Limits {
-            length_max: 0,
-            swap_age_max: Duration::ZERO,
-            background_age_max: Duration::ZERO,
-        };
-        Waiting {
-            queue: Mutex::new(Queue::new(nobody)),
-            length: AtomicUsize::new(0),
-            baton: tokio::sync::Mutex::default(),
-        }
-    }
-}
-
-impl Waiting {
-    fn is_empty(&self) -> bool {
-        self.length.load(Ordering::Acquire) == 0
-    }
-}
 
 /// A place in the queue that is given back however the wait ends.
 struct Place<'a> {
@@ -402,20 +348,4 @@ impl Placed {
         };
         (load_s * LOAD_TOKENS_PER_S) as u64
     }
-}
-
-fn queue_full(waiting: usize, retry_after_s: u32) -> Fault {
-    let message = format!(
-        "every node that has this model is busy and {waiting} requests wait already; try again in {retry_after_s} s, add nodes, or \
-         raise proxy.queue.max_length"
-    );
-    Fault::new(Kind::Unavailable { retry_after_s }, message)
-}
-
-fn waited_too_long(limit: Duration, retry_after_s: u32) -> Fault {
-    let message = format!(
-        "no node that has this model had a free slot within {} s (proxy.queue.max_wait); try again in {retry_after_s} s or add nodes",
-        limit.as_secs_f32()
-    );
-    Fault::new(Kind::Unavailable { retry_after_s }, message)
 }

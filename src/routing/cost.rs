@@ -110,7 +110,9 @@ pub(super) fn effort(ask: &Ask<'_>, node: &Node, holder: &Holder) -> Result<Effo
             cost.load_s = traits.load_s();
             let leaving = leaving(ask, node, holder)?;
             cost.evict_s = leaving.as_ref().map_or(0.0, |it| it.harm_s);
-            evicts = leaving.map(|it| Arc::clone(it.traits));
+            // Whoever may not have to leave at all is not kept from its work.
+            let certain = leaving.filter(|it| it.is_certain);
+            evicts = certain.map(|it| Arc::clone(it.traits));
         }
     }
     Ok(Effort {
@@ -199,6 +201,7 @@ fn credit(session: &Session, ask: &Ask<'_>, traits: &Traits) -> f32 {
 struct Leaving<'a> {
     traits: &'a Arc<Traits>,
     harm_s: f32,
+    is_certain: bool,
 }
 
 /// Who would have to leave for a model that is loaded, be it that model with other options.
@@ -222,11 +225,15 @@ fn leaving<'a>(
         (Room::Unknown, Some(it)) => (UNKNOWN_SHARE, &it.traits, it.copies),
         (Room::Evicts, Some(it)) => (1.0, &it.traits, it.copies),
     };
-    if 0 < traits.ledger().in_flight() && share == 1.0 {
+    let is_certain = share == 1.0;
+    if is_certain && 0 < traits.ledger().in_flight() {
         return Err(Blocked::InUse(Arc::clone(traits)));
     }
-    let harm_s = harm_s(traits, copies, uptime) * share;
-    Ok(Some(Leaving { traits, harm_s }))
+    Ok(Some(Leaving {
+        traits,
+        harm_s: harm_s(traits, copies, uptime) * share,
+        is_certain,
+    }))
 }
 
 /// Who leaves first: of those that nobody uses the one that was not used for longest, as the node would choose.

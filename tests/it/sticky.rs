@@ -1,6 +1,6 @@
 //! Sticky sessions: a conversation stays with the node that answered it, as long as that can take it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arriero::demo;
 
@@ -137,13 +137,16 @@ async fn each_source_tells_conversations_apart_and_the_first_that_yields_wins() 
 async fn conversations_with_one_system_prompt_are_not_one_session() {
     let herd = three("").await;
     let system = "You are a helpful assistant. ".repeat(40);
-    let mut nodes = BTreeMap::new();
-    for user in ["one", "two", "three"] {
+    let mut nodes = Vec::new();
+    for user in [
+        "one", "two", "three", "four", "five", "six", "seven", "eight",
+    ] {
         let reply = herd.chat("", &body(&system, user)).await;
         assert_eq!(told(&reply), ("miss", "prefix_hash"));
-        nodes.insert(node(&reply), user);
+        nodes.push((node(&reply), user));
     }
-    assert_eq!(nodes.len(), 3, "{nodes:?}");
+    let used: BTreeSet<&String> = nodes.iter().map(|(node, _)| node).collect();
+    assert!(1 < used.len(), "{nodes:?}");
     for (node_of, user) in nodes {
         let next = r#",{"role":"assistant","content":"yes"},{"role":"user","content":"go on"}]}"#;
         let turn = body(&system, user).replace("]}", next);

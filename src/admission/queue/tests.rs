@@ -1,3 +1,5 @@
+//! Turns, rounds and bounds of the queue, as tables and as laws.
+
 use std::collections::HashMap;
 
 use proptest::prelude::*;

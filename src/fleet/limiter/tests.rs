@@ -1,3 +1,5 @@
+//! Slots that are found, and bounds that hold whatever is shown.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -8,7 +8,10 @@ use crate::support::herd::starting;
 
 /// Requests that are with the node, and those that it has answered.
 fn under_way(node: &demo::Node, earlier: usize) -> (usize, usize) {
-    let seen = node.seen().into_iter().filter(|seen| seen.method == "POST");
+    let seen = node
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.path == "/api/chat");
     let outcomes: Vec<Outcome> = seen.skip(earlier).map(|seen| seen.outcome).collect();
     let count = |wanted| outcomes.iter().filter(|is| **is == wanted).count();
     (count(Outcome::Running), count(Outcome::Finished))
