@@ -14,8 +14,6 @@ const SLOTS_ASSUMED: u32 = 4;
 const DISK_BYTES_PER_S: f32 = 1.5e9;
 /// What a load takes however small the model is, seconds.
 const LOAD_MIN_S: f32 = 0.5;
-/// How fast a prompt is read by a node of which nothing is known yet, tokens per second.
-const PREFILL_ASSUMED: f32 = 1000.0;
 
 /// Whether a model can do something, and how we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,11 +158,6 @@ impl Traits {
             let of_type = || self.demand.load_time.as_secs_f32().max(LOAD_MIN_S);
             self.size_bytes.map_or_else(of_type, by_size)
         })
-    }
-
-    /// How long a prompt of so many tokens takes to be read here, seconds.
-    pub fn prefill_s(&self, tokens: u64) -> f32 {
-        tokens as f32 / self.ledger.prefill().unwrap_or(PREFILL_ASSUMED)
     }
 
     /// Takes a seat, unless all are taken.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use crate::fleet::{Holder, NodeId, Traits};
-use crate::routing::cost::{Blocked, Effort, Presence, effort, harm_s, is_worth_keeping, wait_s};
+use crate::routing::cost::{
+    Blocked, Effort, Presence, Rates, effort, harm_s, is_worth_keeping, wait_s,
+};
 use crate::routing::{Ask, Reason, Wait};
 
 use super::pick::{Candidate, Choice, least, preferred, scatter};
@@ -33,14 +35,15 @@ pub(super) fn adaptive<'a>(
     let is_in_tier = |it: &&&Held<'a>| tier.is_none_or(|tier| it.has_room && it.priority() == tier);
     let mut weighed: Vec<(&Held<'a>, Effort)> = Vec::with_capacity(free.len());
     let mut in_use: Vec<Arc<Traits>> = Vec::new();
+    let rates = Rates::of(candidates.iter().map(|it| &*it.holder.traits));
     for it in free.iter().filter(is_in_tier) {
-        match effort(ask, it.node, it.holder) {
+        match effort(ask, it.node, it.holder, rates) {
             Ok(effort) => weighed.push((it, effort)),
             Err(Blocked::InUse(traits)) => in_use.push(traits),
             Err(Blocked::Loading) => (),
         }
     }
-    let choice = best(ask, candidates, &weighed, seed);
+    let choice = best(ask, candidates, &weighed, rates, seed);
     choice.ok_or_else(|| {
         // Who is missed least.
         let harm = |it: &Arc<Traits>| harm_s(it, 0, ask.circumstances.uptime);
@@ -55,6 +58,7 @@ fn best<'a>(
     ask: &Ask<'_>,
     candidates: &[Held<'a>],
     weighed: &[(&Held<'a>, Effort)],
+    rates: Rates,
     seed: u64,
 ) -> Option<Choice<'a>> {
     let (_, best) = weighed
@@ -67,7 +71,7 @@ fn best<'a>(
     let near: Vec<&Held<'a>> = near.map(|(candidate, _)| *candidate).collect();
     let chosen = among_equals(ask, &near, seed)?;
     let (_, effort) = weighed.iter().find(|(it, _)| std::ptr::eq(*it, chosen))?;
-    if effort.presence == Presence::Absent && waits(ask, candidates, chosen, effort) {
+    if effort.presence == Presence::Absent && waits(ask, candidates, chosen, effort, rates) {
         return None;
     }
     let is_session = ask.session.is_some_and(|it| it.node == chosen.node.id);
@@ -114,7 +118,13 @@ fn draw(key: u64, node: NodeId) -> u64 {
 
 /// Whether a request that would need a load should rather wait: it may not have one yet, or a node that has the model in memory, and
 /// whose tier is no lower, will have a slot sooner than the load would take and the others would lose.
-fn waits(ask: &Ask<'_>, candidates: &[Held<'_>], chosen: &Held<'_>, effort: &Effort) -> bool {
+fn waits(
+    ask: &Ask<'_>,
+    candidates: &[Held<'_>],
+    chosen: &Held<'_>,
+    effort: &Effort,
+    rates: Rates,
+) -> bool {
     if !ask.circumstances.may_swap {
         return true;
     }
@@ -122,7 +132,12 @@ fn waits(ask: &Ask<'_>, candidates: &[Held<'_>], chosen: &Held<'_>, effort: &Eff
         !it.is_free && it.preference == chosen.preference && chosen.priority() <= it.priority()
     };
     let full = candidates.iter().filter(is_like);
-    let warm = full.filter_map(|it| Some((it, super::cost::effort(ask, it.node, it.holder).ok()?)));
+    let warm = full.filter_map(|it| {
+        Some((
+            it,
+            super::cost::effort(ask, it.node, it.holder, rates).ok()?,
+        ))
+    });
     let warm: Vec<_> = warm
         .filter(|(_, effort)| effort.presence != Presence::Absent)
         .collect();

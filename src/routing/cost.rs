@@ -10,6 +10,8 @@ use crate::routing::{Ask, Session};
 /// Costs that differ by less are equal, seconds or a share: then who has least to do is the better one.
 const TOLERANCE_S: f32 = 0.05;
 const TOLERANCE_SHARE: f32 = 0.1;
+/// How fast a prompt is read by nodes of which nothing was seen yet, tokens per second.
+const PREFILL_ASSUMED: f32 = 1000.0;
 /// How long a request holds a slot until that was seen, seconds.
 const HOLD_ASSUMED_S: f32 = 5.0;
 /// Who wants an evicted model within that time has to have it loaded again, seconds.
@@ -78,7 +80,7 @@ impl Cost {
 
 /// Whether a prompt is so long that it matters where it was read before.
 pub(super) fn is_worth_keeping(ask: &Ask<'_>, traits: &Traits) -> bool {
-    TOLERANCE_S < traits.prefill_s(ask.needs.prompt_tokens)
+    TOLERANCE_S < Rates::default().prefill_s(traits, ask.needs.prompt_tokens)
 }
 
 /// Why a node that has a free slot should not have a request all the same: it would wait there, in a line that nobody sees.
@@ -90,16 +92,52 @@ pub(super) enum Blocked {
     InUse(Arc<Traits>),
 }
 
+/// The best rates that were seen of a model on any of the nodes: what a node of which nothing was seen is believed to do, or it would
+/// never be tried.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rates {
+    prefill: Option<f32>,
+    decode: Option<f32>,
+}
+
+impl Rates {
+    pub(super) fn of<'a>(all: impl Iterator<Item = &'a Traits>) -> Rates {
+        all.fold(Rates::default(), |best, traits| {
+            let ledger = traits.ledger();
+            let more = |a: Option<f32>, b: Option<f32>| match (a, b) {
+                (Some(a), Some(b)) => Some(a.max(b)),
+                (a, b) => a.or(b),
+            };
+            Rates {
+                prefill: more(best.prefill, ledger.prefill()),
+                decode: more(best.decode, ledger.decode()),
+            }
+        })
+    }
+
+    fn prefill_s(&self, traits: &Traits, tokens: u64) -> f32 {
+        let rate = traits.ledger().prefill().or(self.prefill);
+        tokens as f32 / rate.unwrap_or(PREFILL_ASSUMED)
+    }
+
+    fn decode_s(&self, traits: &Traits) -> f32 {
+        let rate = traits.ledger().decode().or(self.decode);
+        rate.map_or(0.0, |rate| ANSWER_TOKENS / rate)
+    }
+}
+
 /// What it costs to send a request to a node that has its model and a free slot.
-pub(super) fn effort(ask: &Ask<'_>, node: &Node, holder: &Holder) -> Result<Effort, Blocked> {
+pub(super) fn effort(
+    ask: &Ask<'_>,
+    node: &Node,
+    holder: &Holder,
+    rates: Rates,
+) -> Result<Effort, Blocked> {
     let traits = &*holder.traits;
     let (presence, num_ctx) = presence(ask, node, holder);
     let mut cost = Cost {
-        prefill_s: traits.prefill_s(unread_tokens(ask, node, traits)),
-        decode_s: traits
-            .ledger()
-            .decode()
-            .map_or(0.0, |rate| ANSWER_TOKENS / rate),
+        prefill_s: rates.prefill_s(traits, unread_tokens(ask, node, traits)),
+        decode_s: rates.decode_s(traits),
         ..Cost::default()
     };
     let mut evicts = None;

@@ -8,7 +8,7 @@ use crate::routing::fit::Misfit;
 use crate::routing::{Ask, Reason, Wait};
 
 use super::adaptive::{Weighed, adaptive};
-use super::cost::{Presence, effort};
+use super::cost::{Presence, Rates, effort};
 
 /// Requests at once that an `auto` node is expected to take well of a model of which nothing is known.
 const SLOTS_ASSUMED: u32 = 4;
@@ -188,7 +188,7 @@ fn pinned<'a>(
     let weighed = match balancer {
         // What the node had of it is gone with the model.
         Balancer::Adaptive => {
-            let effort = effort(ask, chosen.node, chosen.holder).ok()?;
+            let effort = effort(ask, chosen.node, chosen.holder, Rates::default()).ok()?;
             Some(effort).filter(|it| it.presence != Presence::Absent)
         }
         _ => None,

@@ -1,6 +1,7 @@
 //! A name that stands for others, over a mixed fleet: each node is asked for what it calls the model.
 
 use arriero::demo::{self, Fault, Kind};
+use arriero::fleet::State;
 use serde_json::Value;
 
 use crate::support::herd::herd_of;
@@ -101,7 +102,10 @@ async fn a_later_target_takes_over_when_the_earlier_ones_fail_or_are_gone() {
         herd.nodes[node].kill();
     }
     herd.eventually("gpu-0 and gpu-1 down", |view| {
-        view.nodes.iter().take(2).all(|node| node.health.is_down())
+        view.nodes
+            .iter()
+            .take(2)
+            .all(|node| node.state() == State::Offline)
     })
     .await;
     let reply = herd
@@ -110,7 +114,7 @@ async fn a_later_target_takes_over_when_the_earlier_ones_fail_or_are_gone() {
         .is(200);
     assert_eq!(served_by(&reply), "GPT-oss-120b-MLX");
     herd.nodes[3].kill();
-    herd.eventually("gpu-3 down", |view| view.nodes[3].health.is_down())
+    herd.eventually("gpu-3 down", |view| view.nodes[3].state() == State::Offline)
         .await;
     let reply = herd
         .post("/v1/chat/completions", &chat("gpt-oss-120b"))
@@ -118,7 +122,7 @@ async fn a_later_target_takes_over_when_the_earlier_ones_fail_or_are_gone() {
         .is(200);
     assert_eq!(served_by(&reply), "gguf_gpt_oss_120b.gguf");
     herd.nodes[4].kill();
-    herd.eventually("gpu-4 down", |view| view.nodes[4].health.is_down())
+    herd.eventually("gpu-4 down", |view| view.nodes[4].state() == State::Offline)
         .await;
     let refused = herd.post("/api/chat", &chat("gpt-oss-120b")).await.is(503);
     let text = refused.json()["error"].as_str().unwrap().to_owned();
