@@ -8,6 +8,8 @@ mod conversation;
 
 mod key;
 
+mod num_ctx;
+
 mod runner;
 
 #[cfg(test)]
@@ -23,6 +25,7 @@ use super::{Call, Dialect, Facts, Operation, RunnerOptions};
 
 use self::conversation::Conversation;
 use self::key::{Folded, Keys};
+pub use self::num_ctx::NumCtxAt;
 
 /// Reads a whole body of a call that names its model there. `hashed_bytes_max` is how much of the system prompt, of the first user
 /// message and of the tools goes into [`Facts::affinity`], bytes each.
@@ -43,6 +46,7 @@ pub fn facts(call: &Call, body: &[u8], hashed_bytes_max: usize) -> Result<Facts,
         model,
         stream: found.stream.unwrap_or(streams_unasked(call.operation)),
         runner: found.runner,
+        num_ctx_at: found.num_ctx_at,
         images: found.conversation.has_images(),
         tools: tools.is_some(),
         thinking: found.thinking,
@@ -59,6 +63,7 @@ struct Found<'a> {
     name: Option<Text<'a>>,
     stream: Option<bool>,
     runner: RunnerOptions,
+    num_ctx_at: NumCtxAt,
     tools: Option<Range<usize>>,
     thinking: bool,
     /// Whether `keep_alive` says that the model may leave memory at once.
@@ -75,6 +80,10 @@ fn scan<'a>(call: &Call, body: &'a [u8], hashed_bytes_max: usize) -> Result<Foun
         ));
     }
     let mut found = Found {
+        num_ctx_at: match call.operation.takes_options() {
+            true => NumCtxAt::Body(scanner.at()),
+            false => NumCtxAt::Nowhere,
+        },
         conversation: Conversation::hashing(hashed_bytes_max),
         ..Found::default()
     };
@@ -107,8 +116,8 @@ impl<'a> Found<'a> {
                 self.name = string_or_null("name", value)?;
             }
             (b"stream", operation) if operation.generates() => self.stream = bool_or_null(value)?,
-            (b"options", Chat | Generate | Embed | Embeddings) => {
-                runner::options(scanner, value, &mut self.runner)?;
+            (b"options", operation) if operation.takes_options() => {
+                self.num_ctx_at = runner::options(scanner, value, &mut self.runner)?;
             }
             (b"shift", Chat | Generate) => {
                 self.runner.shift = runner::flag(value);

@@ -26,7 +26,7 @@ pub mod refusal;
 mod testing;
 
 pub use encoding::{Encoding, decode_zstd, encoding};
-pub use facts::facts;
+pub use facts::{NumCtxAt, facts};
 pub use listing::{Filter, Format};
 pub use meter::{Close, Meter};
 pub use recognize::{dialect_of, recognize};
@@ -122,6 +122,12 @@ impl Operation {
         )
     }
 
+    /// Whether a body may hold `options`, which say how the model is loaded.
+    pub fn takes_options(self) -> bool {
+        use Operation::*;
+        matches!(self, Chat | Generate | Embed | Embeddings)
+    }
+
     /// Whether a model works for the answer, so that the answer tells how.
     pub fn runs_model(self) -> bool {
         use Operation as O;
@@ -193,6 +199,8 @@ pub struct Facts {
     pub stream: bool,
     /// Load-time options that were set; a change makes an Ollama node reload the model.
     pub runner: RunnerOptions,
+    /// Where the body says how long a context it wants, or could say it.
+    pub num_ctx_at: NumCtxAt,
     /// Whether the conversation holds an image, so that a vision model is needed.
     pub images: bool,
     /// Whether `tools` holds at least one.

@@ -11,6 +11,8 @@ use crate::dialect::RunnerOptions;
 const CONTEXT_MIN: i64 = 4;
 /// What Ollama gives a model by itself, by how much memory the node has, tokens.
 const AUTOMATIC: [u64; 3] = [4096, 32_768, 262_144];
+/// The least of these.
+const AUTOMATIC_MIN: i64 = 4096;
 
 /// Load-time options in the form that they are compared in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,7 +30,8 @@ pub struct RunnerKey {
 pub enum RunnerFit {
     /// As it is asked for.
     Same,
-    /// If the request asks for this context instead of its own, which is no longer.
+    /// If the request asks for this context instead of its own, which is no longer; one that leaves it to the node gets at least what
+    /// every node gives.
     Covers(NumCtx),
     /// It would be reloaded.
     Other,
@@ -41,6 +44,16 @@ pub enum NumCtx {
     Set(i64),
     /// Nothing: the node chose it by itself.
     Unset,
+}
+
+impl NumCtx {
+    /// The number to send; `None` sends none.
+    pub fn tokens(self) -> Option<i64> {
+        match self {
+            NumCtx::Set(tokens) => Some(tokens),
+            NumCtx::Unset => None,
+        }
+    }
 }
 
 impl Default for RunnerKey {
@@ -95,6 +108,7 @@ impl RunnerKey {
             _ if wanted == has => RunnerFit::Same,
             (Some(wanted), Some(has)) if wanted <= has => RunnerFit::Covers(NumCtx::Set(has)),
             (Some(wanted), None) if covers(context, wanted) => RunnerFit::Covers(NumCtx::Unset),
+            (None, Some(has)) if AUTOMATIC_MIN <= has => RunnerFit::Covers(NumCtx::Set(has)),
             _ => RunnerFit::Other,
         }
     }
@@ -145,7 +159,16 @@ mod tests {
         let unknown: Option<Option<i64>> = None;
         let cases = [
             (None, Some(None), Some(4096), Same),
-            (None, Some(Some(8192)), Some(8192), Other),
+            (None, Some(Some(8192)), Some(8192), Covers(Set(8192))),
+            (None, Some(Some(8192)), None, Covers(Set(8192))),
+            (None, Some(Some(4096)), Some(4096), Covers(Set(4096))),
+            (None, Some(Some(4095)), Some(4095), Other),
+            (
+                None,
+                Some(Some(1_000_000)),
+                Some(131_072),
+                Covers(Set(131_072)),
+            ),
             (Some(8192), Some(Some(8192)), Some(8192), Same),
             (Some(4096), Some(Some(8192)), Some(8192), Covers(Set(8192))),
             (Some(16_384), Some(Some(8192)), Some(8192), Other),

@@ -19,7 +19,7 @@ use tokio::time::timeout;
 use crate::config::Config;
 use crate::dialect::{Dialect, Operation, RunnerOptions};
 use crate::error::{Fault, Kind};
-use crate::fleet::{Loading, NodeId, Traits};
+use crate::fleet::{Loading, NodeId, NumCtx, Traits};
 use crate::model::ModelKey;
 use crate::profile::Listing;
 use crate::routing::Route;
@@ -195,7 +195,13 @@ impl Gateway {
         let key = Key {
             node: route.node,
             model,
-            options: asked.facts.runner,
+            options: RunnerOptions {
+                // Of the load that it joins, where that is longer than its own.
+                num_ctx: route
+                    .num_ctx
+                    .map_or(asked.facts.runner.num_ctx, NumCtx::tokens),
+                ..asked.facts.runner
+            },
         };
         let errand = |key: &Key| Errand {
             gateway: Arc::clone(&ctx.gateway),

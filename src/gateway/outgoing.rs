@@ -67,7 +67,8 @@ impl Asked {
             tried,
             fallback,
             runner: RunnerKey::of(&self.facts.runner),
-            may_take_larger_context: config.proxy.larger_context,
+            may_take_larger_context: config.proxy.larger_context
+                && self.facts.num_ctx_at.is_anywhere(),
             affinity: self.facts.affinity,
             session: self.recalled.session,
             circumstances: Circumstances::default(),
@@ -85,7 +86,7 @@ pub(super) struct Outgoing {
 
 impl Outgoing {
     /// Only listed headers cross, the framing is ours, and the body is the client's bytes but for the model's name where the
-    /// node spells it differently.
+    /// node spells it differently, and for `num_ctx` where the client's own would cost a reload.
     pub(super) fn new(
         client: &Client<'_>,
         asked: &Asked,
@@ -116,18 +117,20 @@ impl Outgoing {
     }
 }
 
-/// The body with the node's own name of the model. Ollama compares names loosely and echoes the asked one, so there the client's
-/// bytes stay as they are when only the spelling differs.
+/// The body with the node's own name of the model, and the context that the route chose. Ollama compares names loosely and echoes the
+/// asked one, so there the client's bytes stay as they are when only the spelling differs.
 fn pieces(asked: &Asked, route: &Route, access: &NodeAccess) -> Vec<Bytes> {
     let is_understood =
         |name: &str| *name == *asked.facts.model || (access.spells_loosely() && !route.is_renamed);
-    match &route.spelled {
-        Some(name) if !is_understood(name) => {
-            let edit = (asked.facts.model_span.clone(), quoted(name).into());
-            splice::splice(&asked.body, &[edit])
-        }
-        _ => vec![asked.body.clone()],
-    }
+    let name = route.spelled.as_ref().filter(|name| !is_understood(name));
+    let name = name.map(|name| (asked.facts.model_span.clone(), quoted(name).into()));
+    let num_ctx = route.num_ctx.and_then(|num_ctx| {
+        let at = &asked.facts.num_ctx_at;
+        at.edit(num_ctx.tokens())
+    });
+    let mut edits: Vec<_> = name.into_iter().chain(num_ctx).collect();
+    edits.sort_unstable_by_key(|(span, _)| span.start);
+    splice::splice(&asked.body, &edits)
 }
 
 /// The head of a node's answer as a client may see it, without its framing.

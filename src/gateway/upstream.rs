@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use crate::config::{Config, Proxy};
 use crate::dialect::{self, Verdict};
-use crate::fleet::NodeId;
+use crate::fleet::{NodeId, NumCtx};
 use crate::profile::Profile;
 use crate::routing::Route;
 
@@ -85,6 +85,9 @@ impl Gateway {
     ) -> Result<Answer, Failed> {
         let Placed { route, access, .. } = placed;
         let (name, proxy) = (access.name(), &config.proxy);
+        if let Some(num_ctx) = route.num_ctx {
+            self.count_normalized(name, num_ctx);
+        }
         // Without a stream the first byte comes with the last: then even a warm node may take as long as an answer does.
         let is_quick = route.warm && outgoing.stream;
         let cold = cold_limit(&access.config.profile, proxy.response_header_timeout, route);
@@ -119,6 +122,19 @@ impl Gateway {
             return false;
         };
         node.is_loading() || !node.holds(model)
+    }
+
+    fn count_normalized(&self, node: &str, num_ctx: NumCtx) {
+        let normalized = &self.metrics.nodes.normalized;
+        normalized.with_label_values(&["num_ctx"]).inc();
+        match num_ctx {
+            NumCtx::Set(tokens) => {
+                log::debug!("node `{node}` is asked for num_ctx {tokens}, which it has loaded")
+            }
+            NumCtx::Unset => log::debug!(
+                "node `{node}` is asked for no num_ctx, since it has chosen a longer one"
+            ),
+        }
     }
 
     /// Whether it was a success shows only when the answer has come to its end, so the node's health learns nothing yet.

@@ -26,6 +26,8 @@ const SPARE_SHARE: f32 = 0.2;
 const ANSWER_TOKENS: f32 = 64.0;
 /// Prompts of so many other requests a runner keeps for each of its slots. Ollama before 0.30 kept one.
 const PROMPTS_PER_SLOT: f32 = 8.0;
+/// How many times as long as a prompt a context is that holds it for certain, and its answer: estimates of prompts are rather too small.
+const CONTEXT_PER_PROMPT: u64 = 2;
 
 /// What it costs, seconds each.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -169,6 +171,11 @@ pub(super) fn wait_s(ask: &Ask<'_>, traits: &Traits, slots: u32) -> f32 {
     expected.max(ask.circumstances.waited.as_secs_f32() / 2.0)
 }
 
+/// What a request has to say of its context so that a node need not load its model anew, whatever else that costs.
+pub(super) fn num_ctx(ask: &Ask<'_>, node: &Node, holder: &Holder) -> Option<NumCtx> {
+    presence(ask, node, holder).1
+}
+
 fn presence(ask: &Ask<'_>, node: &Node, holder: &Holder) -> (Presence, Option<NumCtx>) {
     if !node.loads_on_demand() {
         let presence = if holder.warm {
@@ -181,31 +188,35 @@ fn presence(ask: &Ask<'_>, node: &Node, holder: &Holder) -> (Presence, Option<Nu
     let (traits, uptime) = (&*holder.traits, ask.circumstances.uptime);
     let ledger = traits.ledger();
     let started = ledger.started();
+    let there = |presence: Presence, context: Option<u64>| {
+        let fit = ask.runner.fit(started, context, traits.context_max);
+        match fit {
+            RunnerFit::Same => (presence, None),
+            RunnerFit::Covers(num_ctx) if suffices(ask, num_ctx) => (presence, Some(num_ctx)),
+            RunnerFit::Covers(_) | RunnerFit::Other => (Presence::Absent, None),
+        }
+    };
     if ledger.loading_for(uptime).is_some() {
-        let is_ours = started.is_some_and(|it| {
-            ask.runner.fit(Some(it), None, traits.context_max) == RunnerFit::Same
-        });
-        return (
-            if is_ours {
-                Presence::Loading
-            } else {
-                Presence::Absent
-            },
-            None,
-        );
+        return match started {
+            Some(_) => there(Presence::Loading, None),
+            None => (Presence::Absent, None),
+        };
     }
     let is_fresh = ledger.is_fresh(uptime);
     if !(holder.warm || is_fresh) || ledger.is_retired(uptime) {
         return (Presence::Absent, None);
     }
-    let context = holder.context.filter(|_| !is_fresh);
-    match ask.runner.fit(started, context, traits.context_max) {
-        RunnerFit::Same => (Presence::Loaded, None),
-        RunnerFit::Covers(num_ctx) if ask.may_take_larger_context => {
-            (Presence::Loaded, Some(num_ctx))
-        }
-        RunnerFit::Covers(_) | RunnerFit::Other => (Presence::Absent, None),
-    }
+    there(Presence::Loaded, holder.context.filter(|_| !is_fresh))
+}
+
+/// Whether a request may be given that context. Who asks for none relies on the node to choose one that is long enough, so its prompt
+/// must fit well.
+fn suffices(ask: &Ask<'_>, num_ctx: NumCtx) -> bool {
+    let is_chosen = ask.runner.num_ctx.is_some();
+    let fits = |tokens: i64| {
+        ask.needs.prompt_tokens <= u64::try_from(tokens).unwrap_or(0) / CONTEXT_PER_PROMPT
+    };
+    ask.may_take_larger_context && (is_chosen || num_ctx.tokens().is_none_or(fits))
 }
 
 /// What is left of a load that others began.

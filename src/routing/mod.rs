@@ -47,7 +47,7 @@ pub struct Ask<'a> {
     pub fallback: Fallback,
     /// The load-time options it asks for.
     pub runner: RunnerKey,
-    /// Whether it may be given a longer context than it asks for, when that saves a load.
+    /// Whether it may be given another context than it asks for, when that saves a load: the operator allows it, and its body can say it.
     pub may_take_larger_context: bool,
     /// What its conversation is known by; `None` when it has none.
     pub affinity: Option<u64>,
@@ -131,8 +131,7 @@ impl Route {
     /// The runner that there is when a request that asked for this one has been served.
     pub fn runner(&self, asked: RunnerKey) -> RunnerKey {
         let num_ctx = match self.num_ctx {
-            Some(NumCtx::Set(tokens)) => Some(tokens),
-            Some(NumCtx::Unset) => None,
+            Some(num_ctx) => num_ctx.tokens(),
             None => asked.num_ctx,
         };
         RunnerKey { num_ctx, ..asked }
@@ -232,6 +231,10 @@ pub fn route(
         Some(effort) => effort.presence == Presence::Loaded,
         None => chosen.holder.warm,
     };
+    let num_ctx = match &weighed {
+        Some(effort) => effort.num_ctx,
+        None => cost::num_ctx(ask, chosen.node, chosen.holder),
+    };
     Ok(Route {
         node: chosen.node.id,
         spelled: Some(Arc::clone(&chosen.holder.spelled)),
@@ -241,7 +244,7 @@ pub fn route(
         joins: weighed
             .as_ref()
             .is_some_and(|effort| effort.presence == Presence::Loading),
-        num_ctx: weighed.as_ref().and_then(|effort| effort.num_ctx),
+        num_ctx,
         cost: weighed.as_ref().map(|effort| effort.cost),
         evicts: weighed.and_then(|effort| effort.evicts),
         traits: Some(Arc::clone(&chosen.holder.traits)),

@@ -29,6 +29,9 @@ mod limits;
 mod slots;
 
 mod loads;
+
+mod runners;
+
 mod sticky;
 
 mod aliases;

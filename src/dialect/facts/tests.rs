@@ -51,7 +51,7 @@ fn read(name: &str, body: &str) -> Result<Facts, Fault> {
 }
 
 /// Undoes `%XX`.
-fn bytes(text: &str) -> Vec<u8> {
+pub(super) fn bytes(text: &str) -> Vec<u8> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap().as_bytes().to_vec();
     for part in parts {

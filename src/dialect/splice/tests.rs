@@ -104,6 +104,7 @@ proptest! {
         // The conversation's key holds the model's name, so it may change with it.
         after.model = old.clone();
         after.model_span = before.model_span.clone();
+        after.num_ctx_at = before.num_ctx_at.clone();
         after.body_bytes = before.body_bytes;
         after.affinity = before.affinity;
         prop_assert_eq!(&after, &before);

@@ -25,6 +25,9 @@ pub struct Nodes {
     /// `arriero_hedges_total` by `outcome`: second requests whose answer was taken (`won`) or not (`lost`), and those not made
     /// (`refused`).
     pub hedges: IntCounterVec,
+    /// `arriero_options_normalized_total` by `option` (`num_ctx`): requests sent with another option than the client's, which would have
+    /// cost a reload.
+    pub normalized: IntCounterVec,
     /// `arriero_upstream_model_loaded` by `node` and `model`: 1 while it is in memory.
     pub loaded: IntGaugeVec,
 }
@@ -85,6 +88,11 @@ impl Nodes {
                 "hedges_total",
                 "Slow embeddings and their second requests",
                 &["outcome"],
+            )?,
+            normalized: declare.counter(
+                "options_normalized_total",
+                "Requests sent with another option, since the client's would have cost a reload",
+                &["option"],
             )?,
             loaded: declare.gauges("upstream_model_loaded", loaded, &["node", "model"])?,
         })
