@@ -45,7 +45,6 @@ pub(crate) struct Arriero {
     /// By conversation: who served it last, when, and how long its prompt was.
     sessions: HashMap<usize, (NodeId, Duration, u64)>,
     refused: Vec<usize>,
-    wait_max: Duration,
     seed: u64,
 }
 
@@ -57,6 +56,7 @@ impl Arriero {
             length_max: limits.length_max,
             swap_age_max: limits.swap_patience,
             background_age_max: limits.background_patience,
+            wait_max: limits.wait_max,
         });
         let fleet = Fleet::new(config.nodes, config.health);
         let epoch = Instant::now();
@@ -89,7 +89,6 @@ impl Arriero {
             epoch,
             keys: keys.collect(),
             queue,
-            wait_max: limits.wait_max,
             tickets: HashMap::new(),
             sent: HashMap::new(),
             sessions: HashMap::new(),
@@ -99,17 +98,9 @@ impl Arriero {
     }
 
     fn give_up_late(&mut self, now: Duration) {
-        let late = self
-            .tickets
-            .iter()
-            .filter(|(_, (_, since))| *since + self.wait_max <= now);
-        let mut late: Vec<usize> = late.map(|(id, _)| *id).collect();
-        late.sort_unstable();
-        for id in late {
-            if let Some((ticket, _)) = self.tickets.remove(&id) {
-                self.queue.leave(ticket);
-                self.refused.push(id);
-            }
+        for (request, _) in self.queue.expire(now) {
+            self.tickets.remove(&request.id);
+            self.refused.push(request.id);
         }
     }
 }

@@ -25,7 +25,16 @@ pub struct Limits {
     pub swap_age_max: Duration,
     /// How long background work lets interactive work pass.
     pub background_age_max: Duration,
+    /// How long a request may wait; a line in which somebody has stood for as long is no burst any more, and in it nobody waits for
+    /// longer than a third of that.
+    pub wait_max: Duration,
 }
+
+/// Under too much work somebody has to be turned away, and whoever waited until the last moment was turned away too late or is served
+/// too late: shorter waits serve as many.
+const OVERLOAD_SHARE: f64 = 1.0 / 3.0;
+/// How often it is looked who has waited for too long.
+const EXPIRE_EVERY: Duration = Duration::from_secs(1);
 
 /// A request that wants to wait.
 #[derive(Debug, Clone)]
@@ -77,14 +86,23 @@ struct Entry<J> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct LineId(u64);
 
+/// A line in which somebody stands.
+struct Standing<L> {
+    line: L,
+    count: u32,
+    /// Since when somebody has stood in it.
+    since: Duration,
+}
+
 /// Requests that wait. `J` is what is handed back of each.
 pub struct Queue<L, J> {
     limits: Limits,
     issued: u64,
+    expired_at: Duration,
     entries: HashMap<Ticket, Entry<J>>,
     /// Ids of the lines in which somebody stands, and how many.
     ids: HashMap<L, LineId>,
-    lines: HashMap<LineId, (L, u32)>,
+    lines: HashMap<LineId, Standing<L>>,
     interactive: Flows,
     background: Flows,
     pace: Pace,
@@ -96,6 +114,7 @@ impl<L: Clone + Eq + Hash, J> Queue<L, J> {
         Queue {
             limits,
             issued: 0,
+            expired_at: Duration::ZERO,
             entries: HashMap::new(),
             ids: HashMap::new(),
             lines: HashMap::new(),
@@ -122,7 +141,7 @@ impl<L: Clone + Eq + Hash, J> Queue<L, J> {
 
     /// The lines in which somebody stands, and how many in each.
     pub fn lines(&self) -> impl Iterator<Item = (&L, u32)> {
-        self.lines.values().map(|(line, count)| (line, *count))
+        self.lines.values().map(|it| (&it.line, it.count))
     }
 
     /// When somebody who is turned away now should come back, whole seconds: as long as those who wait will take, about.
@@ -135,7 +154,7 @@ impl<L: Clone + Eq + Hash, J> Queue<L, J> {
     pub fn enter(&mut self, wish: Wish<L>, job: J, now: Duration) -> Ticket {
         self.issued += 1;
         let ticket = Ticket(self.issued);
-        let line = self.stand(wish.line);
+        let line = self.stand(wish.line, now);
         let Claim { tenant, class } = wish.claim;
         self.flows(class).push(tenant, line, ticket);
         let entry = Entry {
@@ -149,10 +168,15 @@ impl<L: Clone + Eq + Hash, J> Queue<L, J> {
         ticket
     }
 
-    fn stand(&mut self, line: L) -> LineId {
+    fn stand(&mut self, line: L, now: Duration) -> LineId {
         let fresh = LineId(self.issued);
         let id = *self.ids.entry(line.clone()).or_insert(fresh);
-        self.lines.entry(id).or_insert((line, 0)).1 += 1;
+        let new = Standing {
+            line,
+            count: 0,
+            since: now,
+        };
+        self.lines.entry(id).or_insert(new).count += 1;
         id
     }
 
@@ -161,10 +185,10 @@ impl<L: Clone + Eq + Hash, J> Queue<L, J> {
         let entry = self.entries.remove(&ticket)?;
         let Claim { tenant, class } = entry.claim;
         self.flows(class).remove(tenant, entry.line, ticket);
-        if let Some((line, count)) = self.lines.get_mut(&entry.line) {
-            *count -= 1;
-            if *count == 0 {
-                self.ids.remove(line);
+        if let Some(standing) = self.lines.get_mut(&entry.line) {
+            standing.count -= 1;
+            if standing.count == 0 {
+                self.ids.remove(&standing.line);
                 self.lines.remove(&entry.line);
             }
         }
@@ -196,6 +220,34 @@ impl<L: Clone + Eq + Hash, J> Queue<L, J> {
             false => flows.last_of(greedy)?,
         };
         self.leave(goes)
+    }
+
+    /// Takes out those who have waited for too long, in order of arrival, with how long they have.
+    pub fn expire(&mut self, now: Duration) -> Vec<(J, Duration)> {
+        if now < self.expired_at + EXPIRE_EVERY {
+            return Vec::new(); // all have to be looked at
+        }
+        self.expired_at = now;
+        let wait_max = self.limits.wait_max;
+        let patience = |line: &LineId| {
+            let standing = self.lines.get(line);
+            let is_burst = standing.is_none_or(|it| now.saturating_sub(it.since) < wait_max);
+            match is_burst {
+                true => wait_max,
+                false => wait_max.mul_f64(OVERLOAD_SHARE),
+            }
+        };
+        let waited = |entry: &Entry<J>| now.saturating_sub(entry.since);
+        let late = self
+            .entries
+            .iter()
+            .filter(|(_, it)| patience(&it.line) <= waited(it));
+        let mut late: Vec<(Ticket, Duration)> =
+            late.map(|(ticket, it)| (*ticket, waited(it))).collect();
+        late.sort_unstable();
+        let left = late.into_iter();
+        left.filter_map(|(ticket, waited)| Some((self.leave(ticket)?, waited)))
+            .collect()
     }
 
     /// Charges a tenant what a request used beyond what was paid for it. It matters only while others compete.
@@ -302,7 +354,7 @@ impl<L: Clone + Eq + Hash, J> Queue<L, J> {
         let is_due = self.limits.swap_age_max <= waited;
         Some(Chance {
             waited,
-            line: self.lines.get(&entry.line).map_or(1, |(_, count)| *count),
+            line: self.lines.get(&entry.line).map_or(1, |it| it.count),
             may_swap: swaps || is_due,
             is_due,
             may_take: false,

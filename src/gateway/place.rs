@@ -171,6 +171,7 @@ impl Gateway {
             length_max: limits.length_max,
             swap_age_max: limits.swap_patience,
             background_age_max: limits.background_patience,
+            wait_max: limits.wait_max,
         };
         let now = self.uptime();
         let ticket = self.queued(|queue| {
@@ -195,9 +196,14 @@ impl Gateway {
         }
     }
 
-    /// Places all who wait and can be placed now.
+    /// Places all who wait and can be placed now, and turns away those who have waited for too long.
     fn dispatch(&self) {
         let (now, view) = (self.uptime(), self.fleet.view());
+        let (late, retry_after_s) = self.queued(|queue| (queue.expire(now), queue.retry_after_s()));
+        for (mut waiter, waited) in late {
+            self.count_rejected("late");
+            waiter.tell(Err(waited_too_long(waited, retry_after_s)));
+        }
         self.queued(|queue| {
             queue.dispatch(now, |waiter, chance| self.look(waiter, chance, now, &view));
         });

@@ -10,6 +10,7 @@ const LIMITS: Limits = Limits {
     length_max: 1000,
     swap_age_max: Duration::from_secs(10),
     background_age_max: Duration::from_secs(30),
+    wait_max: Duration::from_secs(60),
 };
 const NOW: Duration = Duration::from_secs(100);
 
@@ -164,6 +165,27 @@ fn what_was_used_beyond_the_estimate_is_paid_later() {
         (9..=11).contains(&greedy) && greedy + modest == 40,
         "a quarter of the requests is half of the tokens: {counts:?}"
     );
+}
+
+#[test]
+fn a_burst_may_wait_and_overload_is_turned_away_early() {
+    let mut queue = Jobs::new(LIMITS);
+    let at = |seconds| NOW + Duration::from_secs(seconds);
+    let llama = || wish(1, "llama", 100);
+    queue.enter(llama(), "llama-1", at(0));
+    queue.enter(wish(1, "qwen", 100), "qwen-2", at(30));
+    assert!(queue.expire(at(59)).is_empty());
+    queue.enter(llama(), "llama-3", at(55));
+    assert_eq!(queue.expire(at(60)), [("llama-1", Duration::from_secs(60))]);
+    // Somebody has stood there for a minute now: twenty seconds are enough.
+    assert_eq!(queue.expire(at(75)), [("llama-3", Duration::from_secs(20))]);
+    assert!(
+        queue.expire(at(80)).is_empty(),
+        "another line is another line"
+    );
+    queue.enter(llama(), "llama-4", at(80));
+    assert_eq!(queue.expire(at(90)), [("qwen-2", Duration::from_secs(60))]);
+    assert!(queue.expire(at(110)).is_empty(), "it was empty in between");
 }
 
 /// One step of a queue's life.

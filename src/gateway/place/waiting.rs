@@ -60,6 +60,7 @@ impl Default for Waiting {
             length_max: 0,
             swap_age_max: Duration::ZERO,
             background_age_max: Duration::ZERO,
+            wait_max: Duration::MAX,
         };
         Waiting {
             queue: Mutex::new(Queue::new(nobody)),
@@ -85,10 +86,10 @@ pub(super) fn queue_full(waiting: usize, retry_after_s: u32) -> Fault {
 }
 
 /// Why somebody need not wait any longer.
-pub(super) fn waited_too_long(limit: Duration, retry_after_s: u32) -> Fault {
+pub(super) fn waited_too_long(waited: Duration, retry_after_s: u32) -> Fault {
     let message = format!(
         "no node that has this model had a free slot within {} s (proxy.queue.max_wait); try again in {retry_after_s} s or add nodes",
-        limit.as_secs_f32()
+        (waited.as_secs_f32() * 10.0).round() / 10.0
     );
     Fault::new(Kind::Unavailable { retry_after_s }, message)
 }
