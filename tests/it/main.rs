@@ -65,6 +65,8 @@ mod process;
 
 mod nodes;
 
+mod explain;
+
 mod reload;
 
 mod origin;
