@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::config::Fallback;
 use crate::dialect::{Mount, Operation, RunnerOptions};
-use crate::fleet::fixture::{Herd, herd};
-use crate::fleet::{NumCtx, RunnerKey};
+use crate::fleet::fixture::{Herd, herd, loaded};
+use crate::fleet::{NumCtx, Observation, RunnerKey};
 use crate::model::ModelKey;
 use crate::profile::Needs;
 use crate::routing::tests::{BALANCERS, alias, any_node, any_session, ask, session_at};
@@ -53,7 +53,12 @@ const PLAIN: Case = Case {
     balancer: Balancer::Adaptive,
 };
 
-fn cases() -> Vec<Case> {
+fn cases() -> impl Iterator<Item = Case> {
+    let all = [cases_of_states(), cases_of_loads(), cases_of_choices()];
+    all.into_iter().flatten()
+}
+
+fn cases_of_states() -> Vec<Case> {
     let states = "warm up 1/4 llama*\ncold up 0/4 llama\nlow up 0/4 p50 llama*\nfull up 1/1 llama*\nother up 0/4 qwen\n\
                   nothing heard 0/4\nnew new 0/4 llama\ndown down 0/4 llama\nejected ejected 0/4 llama\nrefused refused 0/4 llama\n\
                   limited limited 0/4 llama\ndraining draining 0/4 llama\nunproven unknown 0/4 llama\nremote up 0/4 llama!\n\
@@ -87,6 +92,11 @@ fn cases() -> Vec<Case> {
             fleet: "a up 1/1 llama*\nb up 2/2 llama",
             ..PLAIN
         },
+    ]
+}
+
+fn cases_of_loads() -> Vec<Case> {
+    vec![
         Case {
             name: "a load that pushes another out",
             fleet: "a up 0/4 llama qwen*",
@@ -96,6 +106,11 @@ fn cases() -> Vec<Case> {
                 seat.ledger()
                     .unwrap()
                     .loaded(Duration::from_secs(12), uptime);
+                // Each was seen to leave when the other came.
+                for name in ["llama*", "qwen*"] {
+                    let seen = Observation::Loaded(loaded(&[name]));
+                    herd.fleet.observe(NodeId(0), seen, Instant::now());
+                }
             },
             change: |ask, _| ask.circumstances.uptime = Duration::from_secs(100),
             ..PLAIN
@@ -146,6 +161,11 @@ fn cases() -> Vec<Case> {
             change: |ask, _| ask.runner = with_context(4096),
             ..PLAIN
         },
+    ]
+}
+
+fn cases_of_choices() -> Vec<Case> {
+    vec![
         Case {
             name: "a conversation goes on",
             fleet: "a up 0/4 llama*\nb up 0/4 llama*",

@@ -38,28 +38,25 @@ impl Route {
         evicted: impl FnOnce() -> Option<Arc<str>>,
     ) -> Option<String> {
         let load_s = self.cost.map_or(0.0, |cost| cost.load_s);
-        match self.reason {
-            Reason::Fallback(Lack::Unknown) => {
-                return Some("no node is known to have the model".to_owned());
-            }
-            Reason::Fallback(Lack::Unavailable) => {
-                return Some("no node that has the model is in service".to_owned());
-            }
-            _ if self.joins => {
-                return Some(format!("joins a load, about {} left", whole_s(load_s)));
-            }
-            _ if 0.0 < load_s => {
+        let because = match self.reason {
+            Reason::Fallback(Lack::Unknown) => Some("no node is known to have the model"),
+            Reason::Fallback(Lack::Unavailable) => Some("no node that has the model is in service"),
+            Reason::Sticky => Some("served this conversation before"),
+            _ => None,
+        };
+        let load = match (self.joins, 0.0 < load_s) {
+            (true, _) => Some(format!("joins a load, about {} left", whole_s(load_s))),
+            (false, true) => {
                 let leaving = evicted()
                     .map_or_else(String::new, |name| format!(", {} makes room", plain(&name)));
-                return Some(format!("loads in about {}{leaving}", whole_s(load_s)));
+                Some(format!("loads in about {}{leaving}", whole_s(load_s)))
             }
-            _ => (),
-        }
+            (false, false) => None,
+        };
         let context = self.num_ctx.map(|it| context(it, num_ctx));
-        let known =
-            (self.reason == Reason::Sticky).then(|| "served this conversation before".to_owned());
-        let clauses: Vec<String> = known.into_iter().chain(context).collect();
-        (!clauses.is_empty()).then(|| clauses.join(", "))
+        let why = because.map(str::to_owned);
+        let clauses = why.into_iter().chain(load).chain(context);
+        clauses.reduce(|all, clause| format!("{all}, {clause}"))
     }
 }
 
