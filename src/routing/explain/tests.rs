@@ -151,6 +151,11 @@ fn cases_of_loads() -> Vec<Case> {
             change: |ask, _| ask.runner = with_context(8192),
             ..PLAIN
         },
+    ]
+}
+
+fn cases_of_choices() -> Vec<Case> {
+    vec![
         Case {
             name: "a longer context than asked for",
             fleet: "a up 0/4 llama*",
@@ -161,11 +166,6 @@ fn cases_of_loads() -> Vec<Case> {
             change: |ask, _| ask.runner = with_context(4096),
             ..PLAIN
         },
-    ]
-}
-
-fn cases_of_choices() -> Vec<Case> {
-    vec![
         Case {
             name: "a conversation goes on",
             fleet: "a up 0/4 llama*\nb up 0/4 llama*",
