@@ -50,6 +50,8 @@ enum Command {
     },
     /// Ask a running gateway for its nodes, or take one out of service.
     Nodes(cli::nodes::NodesArgs),
+    /// Ask a running gateway which node would get a request, and why.
+    Explain(cli::explain::ExplainArgs),
     /// Have a running gateway read its configuration again.
     Reload(cli::AdminArgs),
     /// Three simulated nodes and a gateway in one process, nothing else needed.
@@ -109,6 +111,9 @@ fn main() -> ExitCode {
         Command::ImportOlla { file } => import_olla(&file),
         Command::Nodes(args) => {
             cli::nodes::run(&args, || load(cli.config)).and_then(|said| print(&said))
+        }
+        Command::Explain(args) => {
+            cli::explain::run(&args, || load(cli.config)).and_then(|said| print(&said))
         }
         Command::Reload(args) => {
             cli::reload(&args, || load(cli.config)).and_then(|said| print(&said))

@@ -2,6 +2,7 @@
 
 mod action;
 mod endpoint;
+pub mod explain;
 mod human;
 mod models;
 mod page;
@@ -101,7 +102,7 @@ pub fn host_is_allowed(host: Option<&str>, allowed: &[String]) -> bool {
 }
 
 const NO_PAGE: &str = "no such admin page; there are /internal/health, ready, status, status/endpoints, status/models, \
-                       stats/models, stats/translators, stats/sticky, process, and /metrics and /version";
+                       stats/models, stats/translators, stats/sticky, process, explain?model=, and /metrics and /version";
 
 /// The page at a path.
 pub fn page(method: &str, path: &str, query: Option<&str>, state: &State<'_>) -> Page {

@@ -83,6 +83,22 @@ impl Sessions {
         })
     }
 
+    /// As [`Sessions::find`], for somebody who only looks: nothing is counted, and nothing is kept from growing old.
+    pub fn peek(&self, key: Key, rules: &StickySessions, now: Duration) -> Option<Session> {
+        let inner = self.lock();
+        let place = inner.shelf.find(key.hash)?;
+        if inner.shelf.is_old(place, rules.idle_ttl, now) {
+            return None;
+        }
+        let entry = inner.shelf.entry(place);
+        Some(Session {
+            node: entry.node,
+            tokens: entry.tokens,
+            idle: now.saturating_sub(inner.shelf.used_at(place)),
+            pinned: rules.enabled,
+        })
+    }
+
     /// Remembers who answered, and how long the prompt was, tokens.
     pub fn note(&self, key: Key, by: NodeId, tokens: u64, rules: &StickySessions, now: Duration) {
         let mut inner = self.lock();

@@ -53,6 +53,11 @@ impl Shelf {
         self.entries[place].used_at
     }
 
+    /// What stands there, as it is.
+    pub(super) fn entry(&self, place: Place) -> &Entry {
+        &self.entries[place]
+    }
+
     /// Makes an entry the newest.
     pub(super) fn touch(&mut self, place: Place, now: Duration) -> &mut Entry {
         self.unlink(place);

@@ -49,6 +49,13 @@ fn a_session_is_what_was_noted_last() {
         tokens: 180,
         pinned: true,
     };
+    let before = sessions.figures(&rules, at(2));
+    assert_eq!(sessions.peek(key_of(1), &rules, at(2)), Some(session));
+    assert_eq!(sessions.peek(key_of(3), &rules, at(2)), None);
+    let over = Duration::from_secs(2) + rules.idle_ttl;
+    assert_eq!(sessions.peek(key_of(1), &rules, over), None);
+    // Who only looks is not counted and keeps nothing young.
+    assert_eq!(sessions.figures(&rules, at(2)), before);
     assert_eq!(sessions.find(key_of(1), &rules, at(2)), Some(session));
     let off = StickySessions {
         enabled: false,

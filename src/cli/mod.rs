@@ -2,6 +2,10 @@
 
 mod admin;
 
+mod table;
+
+pub(crate) mod explain;
+
 pub(crate) mod nodes;
 
 pub(crate) use admin::{AdminArgs, reload};

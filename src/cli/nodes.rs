@@ -7,9 +7,9 @@ use clap::{Args, Subcommand};
 use serde::Deserialize;
 
 use super::admin::AdminArgs;
+use super::table::{NAME_CHARS_MAX, aligned, percent_encoded, plain, unreadable};
 
-/// Longest name and longest reason shown, characters.
-const NAME_CHARS_MAX: usize = 40;
+/// Longest reason shown, characters.
 const ERROR_CHARS_MAX: usize = 100;
 
 #[derive(Args)]
@@ -103,26 +103,12 @@ const HEAD: [&str; 11] = [
 
 /// The page as people read it: aligned, plain ASCII.
 fn table(page: &str) -> Result<String, String> {
-    let page: Page = serde_json::from_str(page)
-        .map_err(|error| format!("the gateway's answer can't be read: {error}; its version may be another one than this command's"))?;
+    let page: Page = serde_json::from_str(page).map_err(|error| unreadable(&error))?;
     let mut lines = vec![HEAD.map(str::to_owned)];
     lines.extend(page.endpoints.iter().map(cells));
-    let width = |column: usize| {
-        let lengths = lines.iter().map(|cells| cells[column].len());
-        lengths.max().unwrap_or_default()
-    };
-    let widths: [usize; HEAD.len()] = std::array::from_fn(width);
-    let mut text = String::new();
-    for cells in &lines {
-        let mut line = String::new();
-        for (cell, width) in cells.iter().zip(widths) {
-            // Writing into a String cannot fail.
-            let _ = write!(line, "{cell:width$}  ");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
+    let mut text = aligned(&lines);
     let (healthy, all, routable) = (page.healthy_count, page.total_count, page.routable_count);
+    // Writing into a String cannot fail.
     let _ = writeln!(
         text,
         "{healthy} of {all} healthy, {routable} taking requests"
@@ -152,26 +138,6 @@ fn cells(row: &Row) -> [String; HEAD.len()] {
     ]
 }
 
-/// A node may have written the text; it must not steer the terminal.
-fn plain(text: &str, chars_max: usize) -> String {
-    let shown = |c: char| match c {
-        ' '..='~' => c,
-        _ => '?',
-    };
-    text.chars().take(chars_max).map(shown).collect()
-}
-
-fn percent_encoded(name: &str) -> String {
-    name.bytes().fold(String::new(), |mut text, byte| {
-        match byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            true => text.push(char::from(byte)),
-            // Writing into a String cannot fail.
-            false => drop(write!(text, "%{byte:02X}")),
-        }
-        text
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,12 +155,5 @@ gpu2  vllm    leaving  100       1/auto  1       1       2         0%     0ms   
 1 of 3 healthy, 1 taking requests
 ";
         assert_eq!(text, expected);
-    }
-
-    #[test]
-    fn hostile_words_stay_in_their_cell() {
-        assert_eq!(plain("a\u{1b}[31m\nb\u{e9}", 40), "a?[31m?b?");
-        assert_eq!(plain(&"x".repeat(1000), 40).len(), 40);
-        assert_eq!(percent_encoded("a/b c\u{e9}"), "a%2Fb%20c%C3%A9");
     }
 }

@@ -1,24 +1,33 @@
 //! The admin listener: health, readiness, metrics, status. The pages are `crate::admin`'s; here is who may read them.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method, Response};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use subtle::ConstantTimeEq;
+use tokio::time::timeout;
 
-use crate::admin::{self, Action, Now, Page, State};
+use crate::admin::{self, Action, Now, Page, State, explain};
+use crate::config::Server;
+use crate::error::Fault;
 use crate::fleet::{Node, Snapshot};
 use crate::telemetry::metrics::Nodes;
 use crate::text::percent_decoded;
 
 use super::about::process_files;
+use super::client::{DISCARD_TIMEOUT, body_too_slow, too_large, unreadable};
 use super::{Gateway, guard, wall_ms};
 
 /// Models in memory that are told of each node: some list thousands and do not say which are.
 const LOADED_MAX: usize = 200;
+
+/// Longest body of a request that is asked about: an operator pastes it.
+const QUESTION_BYTES_MAX: usize = 1024 * 1024;
 
 /// The admin listener's application.
 pub struct AdminApp(pub Arc<Gateway>);
@@ -27,8 +36,8 @@ pub struct AdminApp(pub Arc<Gateway>);
 impl ServeHttp for AdminApp {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         guard::head_is_here();
+        let page = self.page(session).await;
         let head = session.req_header();
-        let page = self.0.admin_page(&head.method, &head.uri, &head.headers);
         let is_head = head.method == http::Method::HEAD;
         guard::next_head_may_take(&self.0.config().server);
         let mut response = Response::builder().status(page.status);
@@ -41,18 +50,102 @@ impl ServeHttp for AdminApp {
     }
 }
 
+impl AdminApp {
+    async fn page(&self, session: &mut ServerSession) -> Page {
+        let gateway = &self.0;
+        let head = session.req_header();
+        let path = head.uri.path();
+        let is_question = explain::has_question(head.method.as_str(), path);
+        // Who may not ask need not say what.
+        let body = match is_question && gateway.refuse_admin(path, &head.headers).is_none() {
+            true => match read_question(session, &gateway.config().server).await {
+                Ok(body) => body,
+                Err(fault) => {
+                    session.set_keepalive(None);
+                    // A connection that is closed over bytes nobody read is reset, and the refusal lost.
+                    let _ = timeout(DISCARD_TIMEOUT, session.drain_request_body()).await;
+                    return Page::refused(fault.status(), &fault.message);
+                }
+            },
+            false => Bytes::new(),
+        };
+        let peer = session.client_addr().and_then(|addr| addr.as_inet());
+        let ip = peer.map(|addr| addr.ip());
+        let head = session.req_header();
+        gateway.admin_page(&Visit {
+            method: &head.method,
+            uri: &head.uri,
+            headers: &head.headers,
+            body: &body,
+            ip,
+        })
+    }
+}
+
+/// The body of a question, within its limit; it is as patient as the main listener.
+async fn read_question(session: &mut ServerSession, limits: &Server) -> Result<Bytes, Fault> {
+    let most = question_bytes_max(limits);
+    if session
+        .req_header()
+        .headers
+        .contains_key(http::header::EXPECT)
+    {
+        let invited = session.write_continue_response().await;
+        invited.map_err(|_| Fault::client_gone())?;
+    }
+    let mut body = BytesMut::new();
+    loop {
+        let read = timeout(limits.body_timeout, session.read_request_body()).await;
+        let Ok(read) = read else {
+            return Err(body_too_slow(limits));
+        };
+        let Some(piece) = read.map_err(|error| unreadable(&error, limits))? else {
+            return Ok(body.freeze());
+        };
+        if most < body.len() + piece.len() {
+            return Err(too_large(most));
+        }
+        body.extend_from_slice(&piece);
+    }
+}
+
+/// Longest body of a request that is asked about, bytes.
+pub(super) fn question_bytes_max(limits: &Server) -> usize {
+    limits.body_bytes_max.min(QUESTION_BYTES_MAX)
+}
+
+/// A request for an admin page.
+pub(super) struct Visit<'a> {
+    pub(super) method: &'a Method,
+    pub(super) uri: &'a http::Uri,
+    pub(super) headers: &'a HeaderMap,
+    /// Read where the page takes one, else empty.
+    pub(super) body: &'a Bytes,
+    /// Where it comes from.
+    pub(super) ip: Option<IpAddr>,
+}
+
 fn text_of<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
 impl Gateway {
     /// The page for an admin request, or the refusal.
-    pub(super) fn admin_page(&self, method: &Method, uri: &http::Uri, headers: &HeaderMap) -> Page {
+    pub(super) fn admin_page(&self, visit: &Visit<'_>) -> Page {
+        let Visit {
+            method,
+            uri,
+            headers,
+            ..
+        } = visit;
         if let Some(refusal) = self.refuse_admin(uri.path(), headers) {
             return refusal;
         }
         if let Some(action) = admin::action(uri.path()) {
             return self.act(action, method, headers);
+        }
+        if explain::is_explain(uri.path()) {
+            return self.explain(visit).unwrap_or_else(|refusal| refusal);
         }
         let view = self.fleet.view();
         let metrics = || self.metrics_text(&view);

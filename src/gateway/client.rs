@@ -9,7 +9,7 @@ mod check;
 mod claim;
 
 pub(super) use answer::{Page, broken, insert, put_ids};
-pub(super) use body::body_as_sent;
+pub(super) use body::{body_as_sent, body_too_slow, too_large, unreadable};
 
 use std::pin::Pin;
 use std::time::Duration;
@@ -24,7 +24,7 @@ use crate::telemetry::record::Record;
 use super::proxy::Context;
 
 /// How long the rest of a refused body is read and thrown away, so that the client gets to read the refusal.
-const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const DISCARD_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests on one connection, so that a balancer in front of us can spread connections again.
 const REQUESTS_PER_CONNECTION_MAX: u32 = 10_000;
 

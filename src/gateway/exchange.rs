@@ -2,20 +2,22 @@
 
 use std::pin::pin;
 
+use bytes::Bytes;
 use futures::FutureExt as _;
 use pingora::http::ResponseHeader;
 use tokio::time::Instant;
 
 use crate::admin;
 use crate::admission::Class;
-use crate::config::Config;
-use crate::dialect::{self, Call, Dialect, MODEL_GONE, Serve};
+use crate::config::{self, Config};
+use crate::dialect::{self, Call, Dialect, Facts, MODEL_GONE, Serve};
 use crate::error::{Fault, Kind};
 use crate::fleet::{NodeId, Observation, Snapshot};
 use crate::model::{self, ModelKey};
 use crate::routing::Route;
 use crate::telemetry::record::{EndBy, Phase};
 
+use super::admin::{Visit, question_bytes_max};
 use super::client::{Client, body_as_sent};
 use super::failure::Failed;
 use super::hedge::{Sent, may_hedge};
@@ -72,11 +74,7 @@ impl Gateway {
         let body = client.read_body(limits).await?;
         let body = body_as_sent(body, encoding, limits.body_bytes_max)?;
         let facts = dialect::facts(&call, &body, config.proxy.sticky.hashed_bytes_max)?;
-        let key = match call.dialect {
-            Dialect::Ollama => ModelKey::parse(&facts.model),
-            // Servers of other dialects call a model by where its file is.
-            Dialect::OpenAi | Dialect::Anthropic => ModelKey::parse_any(&facts.model),
-        }?;
+        let key = key_of(&call, &facts)?;
         let recalled = self.recall(client, &call, &facts, &key, ctx);
         let asked = Asked {
             call,
@@ -133,6 +131,7 @@ impl Gateway {
                     self.has_loaded(&mut placed, &asked, answer.node.head());
                     let (node, head) = (placed.route.node, answer.node.head());
                     let served = Served {
+                        told: self.told_route(&placed.route, &asked),
                         sticky: self.remember(&asked, node, head, ctx),
                         is_alias: asked.wanted(&ctx.config).is_alias(),
                         expected: Expected {
@@ -272,11 +271,36 @@ impl Gateway {
         let page = match admin::action(client.path()) {
             // A proxy on this machine may stand in front of this listener, and then everybody reaches it.
             Some(_) => admin::Page::refused(403, "this is done on the admin listener"),
-            None => self.admin_page(client.method(), client.uri(), client.headers()),
+            None => self.admin_page_for(client, ctx).await?,
         };
         ctx.record.end_by = EndBy::Done;
         ctx.record.phase = Phase::Stream;
         client.answer_admin(page).await
+    }
+
+    async fn admin_page_for(
+        &self,
+        client: &mut Client<'_>,
+        ctx: &Context,
+    ) -> Result<admin::Page, Fault> {
+        let limits = &ctx.config.server;
+        let body = match admin::explain::has_question(client.method().as_str(), client.path()) {
+            true => {
+                let limits = config::Server {
+                    body_bytes_max: question_bytes_max(limits),
+                    ..limits.clone()
+                };
+                client.read_body(&limits).await?
+            }
+            false => Bytes::new(),
+        };
+        Ok(self.admin_page(&Visit {
+            method: client.method(),
+            uri: client.uri(),
+            headers: client.headers(),
+            body: &body,
+            ip: ctx.record.client.map(|client| client.ip()),
+        }))
     }
 
     /// Answers from what we know of the nodes; asks none of them.
@@ -314,8 +338,17 @@ pub(super) fn unknown_model(asked: &str, view: &Snapshot) -> Fault {
     )
 }
 
+/// The comparable form of the asked name.
+pub(super) fn key_of(call: &Call, facts: &Facts) -> Result<ModelKey, Fault> {
+    match call.dialect {
+        Dialect::Ollama => ModelKey::parse(&facts.model),
+        // Servers of other dialects call a model by where its file is.
+        Dialect::OpenAi | Dialect::Anthropic => ModelKey::parse_any(&facts.model),
+    }
+}
+
 /// Cloud models leave the building; that is the operator's decision, not a client's.
-fn refuse_cloud(asked: &Asked) -> Result<(), Fault> {
+pub(super) fn refuse_cloud(asked: &Asked) -> Result<(), Fault> {
     match model::is_cloud(asked.key.as_str()) {
         true => Err(model::cloud_refused(&asked.facts.model)),
         false => Ok(()),

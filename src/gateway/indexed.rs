@@ -54,7 +54,7 @@ impl Gateway {
         let served_by = ServedBy {
             access: &access,
             model: None,
-            reason,
+            route: reason.as_str(),
             olla: OllaWords::insisted(),
             sticky: None,
         };

@@ -5,6 +5,7 @@
 mod proxy;
 
 mod exchange;
+mod explain;
 
 mod listings;
 

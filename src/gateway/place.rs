@@ -25,7 +25,7 @@ use super::proxy::Context;
 use super::{Gateway, now};
 
 mod line;
-use line::Line;
+use line::{Line, round};
 
 mod waiting;
 pub(super) use waiting::Waiting;
@@ -286,9 +286,7 @@ impl Gateway {
         if balancer != config::Balancer::RoundRobin {
             return self.turns.any();
         }
-        let wanted = (ask.wanted.models(), ask.operation);
-        let allowed = (ask.mount, ask.node_index, ask.tried);
-        self.turns.next(&(wanted, allowed))
+        self.turns.next(&round(ask))
     }
 
     /// Whether nobody waits for a slot.

@@ -1,15 +1,19 @@
 //! Where a conversation was: looked up before a node is chosen, noted when one has answered.
 
-use http::HeaderValue;
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderValue};
 use pingora::http::ResponseHeader;
 
 use crate::affinity::{Clues, Key, Session, key};
+use crate::config::StickySessions;
 use crate::dialect::{Call, Facts};
 use crate::error::Fault;
 use crate::fleet::NodeId;
 use crate::model::ModelKey;
 
 use super::Gateway;
+use super::admin::Visit;
 use super::client::{Client, broken, insert};
 use super::outgoing::Asked;
 use super::proxy::Context;
@@ -51,27 +55,33 @@ impl Gateway {
         ctx: &Context,
     ) -> Recalled {
         let rules = &ctx.config.proxy.sticky;
-        let header = |names: &[&str]| {
-            let found = names.iter().find_map(|name| client.headers().get(*name));
-            found.filter(|value| !value.is_empty())
-        };
-        let id = header(SESSION_HEADERS);
-        let clues = Clues {
-            model: model.as_str(),
-            session: id.map(HeaderValue::as_bytes),
-            chat: header(CHAT_HEADERS).map(HeaderValue::as_bytes),
-            prompt: facts.affinity,
-            credential: header(KEY_HEADERS).map(HeaderValue::as_bytes),
-            ip: ctx.record.client.map(|client| client.ip()),
-        };
-        // A vector or a description leaves nothing in a node that the next request could use.
-        let key = match call.operation.generates() {
-            true => key(&rules.sources, &clues),
-            false => None,
-        };
+        let headers = client.headers();
+        let ip = ctx.record.client.map(|client| client.ip());
+        let clues = clues(headers, ip, facts, model);
+        let key = key_for(call, rules, &clues);
         let session = key.and_then(|key| self.sessions.find(key, rules, self.uptime()));
+        let id = header(headers, SESSION_HEADERS);
         let id = id.filter(|id| call.olla && is_fit(id)).cloned();
         Recalled { key, session, id }
+    }
+
+    /// The same for a request that is only asked about: nothing is counted, and no session is kept from growing old.
+    pub(super) fn recall_quietly(
+        &self,
+        visit: &Visit<'_>,
+        call: &Call,
+        facts: &Facts,
+        model: &ModelKey,
+        rules: &StickySessions,
+    ) -> Recalled {
+        let clues = clues(visit.headers, visit.ip, facts, model);
+        let key = key_for(call, rules, &clues);
+        let session = key.and_then(|key| self.sessions.peek(key, rules, self.uptime()));
+        Recalled {
+            key,
+            session,
+            id: None,
+        }
     }
 
     /// Notes which node answers, if it does so with more than an error, and says what that is to the session.
@@ -88,6 +98,36 @@ impl Gateway {
             self.sessions.note(key, node, tokens, rules, self.uptime());
         }
         rules.enabled.then(|| asked.recalled.compared_with(node))
+    }
+}
+
+fn header<'a>(headers: &'a HeaderMap, names: &[&str]) -> Option<&'a HeaderValue> {
+    let found = names.iter().find_map(|name| headers.get(*name));
+    found.filter(|value| !value.is_empty())
+}
+
+fn clues<'a>(
+    headers: &'a HeaderMap,
+    ip: Option<IpAddr>,
+    facts: &Facts,
+    model: &'a ModelKey,
+) -> Clues<'a> {
+    let said = |names| header(headers, names).map(HeaderValue::as_bytes);
+    Clues {
+        model: model.as_str(),
+        session: said(SESSION_HEADERS),
+        chat: said(CHAT_HEADERS),
+        prompt: facts.affinity,
+        credential: said(KEY_HEADERS),
+        ip,
+    }
+}
+
+/// A vector or a description leaves nothing in a node that the next request could use.
+fn key_for(call: &Call, rules: &StickySessions, clues: &Clues<'_>) -> Option<Key> {
+    match call.operation.generates() {
+        true => key(&rules.sources, clues),
+        false => None,
     }
 }
 

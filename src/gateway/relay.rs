@@ -1,5 +1,6 @@
 //! Bytes from a node to a client, both ends watched; a stream that does not end as it should never looks as if it did.
 
+use std::borrow::Cow;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::config::Proxy;
 use crate::dialect::{Call, Close, Framing, Meter};
 use crate::error::Fault;
 use crate::fleet::{NodeId, Observation, Shown};
-use crate::routing::{OllaWords, Reason};
+use crate::routing::OllaWords;
 use crate::telemetry::record::EndBy;
 
 mod cut;
@@ -34,6 +35,8 @@ pub(super) struct Served {
     pub(super) is_alias: bool,
     pub(super) expected: Expected,
     pub(super) placed: Placed,
+    /// Why that node, for `X-Arriero-Route`.
+    pub(super) told: Cow<'static, str>,
     /// Where sessions are configured to stay with their nodes.
     pub(super) sticky: Option<Stickiness>,
 }
@@ -72,6 +75,7 @@ impl Gateway {
             is_alias,
             expected,
             placed,
+            told,
             sticky,
         } = served;
         let Placed {
@@ -94,7 +98,7 @@ impl Gateway {
             access: &access,
             // Where we know no better, the client's word went out.
             model: route.spelled.as_deref().or(ctx.record.model.as_deref()),
-            reason: route.reason,
+            route: &told,
             olla: OllaWords::new(&config.registry, is_alias, route.reason),
             sticky,
         };
@@ -168,7 +172,7 @@ impl Gateway {
         if let Some(model) = served_by.model {
             insert(head, "x-arriero-model", model)?;
         }
-        insert(head, "x-arriero-route", served_by.reason.as_str())?;
+        insert(head, "x-arriero-route", served_by.route)?;
         insert(head, "x-arriero-attempts", &record.attempts.to_string())?;
         insert(
             head,
@@ -277,7 +281,8 @@ async fn pump(
 pub(super) struct ServedBy<'a> {
     pub(super) access: &'a NodeAccess,
     pub(super) model: Option<&'a str>,
-    pub(super) reason: Reason,
+    /// Why it does, as `X-Arriero-Route` says it.
+    pub(super) route: &'a str,
     /// The same for Olla's users.
     pub(super) olla: OllaWords,
     pub(super) sticky: Option<Stickiness>,

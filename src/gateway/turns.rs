@@ -19,10 +19,18 @@ impl Turns {
 
     /// The next number in the line of requests that want the same.
     pub(super) fn next(&self, line: &impl Hash) -> u64 {
+        self.counter(line).fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The number that comes next there, for somebody who takes no turn.
+    pub(super) fn coming(&self, line: &impl Hash) -> u64 {
+        self.counter(line).load(Ordering::Relaxed)
+    }
+
+    fn counter(&self, line: &impl Hash) -> &AtomicU64 {
         let mut hasher = DefaultHasher::new();
         line.hash(&mut hasher);
-        let at = hasher.finish() as usize % self.0.len();
-        self.0[at].fetch_add(1, Ordering::Relaxed)
+        &self.0[hasher.finish() as usize % self.0.len()]
     }
 
     /// A number that is not the one before.
@@ -39,6 +47,7 @@ mod tests {
     fn a_line_takes_its_turns_whatever_others_do() {
         let turns = Turns::starting_at(|| 7 << 32);
         for round in 0..100 {
+            assert_eq!(turns.coming(&"chat"), 7 + round);
             assert_eq!(turns.next(&"chat"), 7 + round);
             assert_eq!(turns.next(&"embed"), 7 + round);
         }

@@ -18,7 +18,7 @@ const LOAD_FACTOR: f32 = 1.25;
 /// What the chosen node has to do.
 pub(super) type Weighed = Effort;
 
-type Held<'a> = Candidate<'a, &'a Holder>;
+pub(super) type Held<'a> = Candidate<'a, &'a Holder>;
 
 /// The best candidate; none when none is free, or when a slot of a node that has the model in memory is worth waiting for.
 pub(super) fn adaptive<'a>(
@@ -27,16 +27,11 @@ pub(super) fn adaptive<'a>(
     seed: u64,
 ) -> Result<Choice<'a>, Wait> {
     let free = preferred(candidates);
-    let tier = free
-        .iter()
-        .filter(|it| it.has_room)
-        .map(|it| it.priority())
-        .max();
-    let is_in_tier = |it: &&&Held<'a>| tier.is_none_or(|tier| it.has_room && it.priority() == tier);
+    let tier = tier(&free);
     let mut weighed: Vec<(&Held<'a>, Effort)> = Vec::with_capacity(free.len());
     let mut in_use: Vec<Arc<Traits>> = Vec::new();
     let rates = Rates::of(candidates.iter().map(|it| &*it.holder.traits));
-    for it in free.iter().filter(is_in_tier) {
+    for it in free.iter().filter(|it| is_in(tier, it)) {
         match effort(ask, it.node, it.holder, rates) {
             Ok(effort) => weighed.push((it, effort)),
             Err(Blocked::InUse(traits)) => in_use.push(traits),
@@ -52,6 +47,17 @@ pub(super) fn adaptive<'a>(
             .min_by(|a, b| harm(a).total_cmp(&harm(b)));
         Wait { in_use: least }
     })
+}
+
+/// The highest tier in which somebody has room; none when nobody has.
+pub(super) fn tier(free: &[&Held<'_>]) -> Option<u32> {
+    let roomy = free.iter().filter(|it| it.has_room);
+    roomy.map(|it| it.priority()).max()
+}
+
+/// Whether it is weighed when that is the highest tier with room.
+pub(super) fn is_in(tier: Option<u32>, it: &Held<'_>) -> bool {
+    tier.is_none_or(|tier| it.has_room && it.priority() == tier)
 }
 
 fn best<'a>(

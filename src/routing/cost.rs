@@ -46,7 +46,7 @@ pub struct Cost {
 
 /// What a node would have to do for a request.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Effort {
+pub struct Effort {
     /// What that costs.
     pub cost: Cost,
     /// Whether the runner it needs is there, is on its way, or has to come.

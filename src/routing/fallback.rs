@@ -20,6 +20,29 @@ pub(super) fn route(
     let Some(lack) = none.lack else {
         return Err(NoRoute::Refused(none.fault));
     };
+    let candidates = candidates(ask, view);
+    if candidates.is_empty() {
+        return Err(NoRoute::Refused(none.fault));
+    }
+    let (chosen, _) =
+        pick(&candidates, balancer, seed).ok_or(NoRoute::Full(Wait { in_use: None }))?;
+    Ok(Route {
+        node: chosen.node.id,
+        spelled: (chosen.holder != ask.wanted.name).then(|| Arc::from(chosen.holder)),
+        is_renamed: ask.wanted.is_alias(),
+        place: None,
+        warm: false,
+        joins: false,
+        num_ctx: None,
+        cost: None,
+        evicts: None,
+        traits: None,
+        reason: Reason::Fallback(lack),
+    })
+}
+
+/// Nodes that may have what is asked for, each with its own name for it.
+pub(super) fn candidates<'a>(ask: &Ask<'a>, view: &'a Snapshot) -> Vec<Candidate<'a, &'a str>> {
     // An alias is ours and means nothing to a node.
     let guess = ask.wanted.best_guess();
     let asked = guess.unwrap_or(ask.wanted.name);
@@ -39,24 +62,7 @@ pub(super) fn route(
     if candidates.iter().any(by_prefix) {
         candidates.retain(by_prefix);
     }
-    if candidates.is_empty() {
-        return Err(NoRoute::Refused(none.fault));
-    }
-    let (chosen, _) =
-        pick(&candidates, balancer, seed).ok_or(NoRoute::Full(Wait { in_use: None }))?;
-    Ok(Route {
-        node: chosen.node.id,
-        spelled: (chosen.holder != ask.wanted.name).then(|| Arc::from(chosen.holder)),
-        is_renamed: ask.wanted.is_alias(),
-        place: None,
-        warm: false,
-        joins: false,
-        num_ctx: None,
-        cost: None,
-        evicts: None,
-        traits: None,
-        reason: Reason::Fallback(lack),
-    })
+    candidates
 }
 
 fn is_admitted(node: &Node, fallback: Fallback) -> bool {

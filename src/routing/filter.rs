@@ -15,6 +15,28 @@ use crate::routing::{Ask, Lack, fit};
 /// Most nodes that a fault names; a fleet of hundreds must not become one sentence.
 const NAMED_MAX: usize = 3;
 
+/// What keeps nodes from being candidates, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is not meant by the address, or has not what is asked for.
+    Has,
+    /// It would ask another company's server.
+    Local,
+    /// It does not serve the request as it comes.
+    Serves,
+    /// What it has cannot do what the request needs.
+    Able,
+    /// It failed the request already.
+    Untried,
+    /// It is not in service, or was never proven while others were.
+    Open,
+    /// Its requests fail, and not those of others.
+    Sound,
+}
+
+/// Hears after each step who is left.
+pub(super) type Watch<'w, 'a, H> = &'w mut dyn FnMut(Step, &[Candidate<'a, H>]);
+
 /// Why nobody who has what is asked for may serve it.
 pub(super) struct NoHolder {
     /// What the knowledge of the nodes lacks, unless something else is in the way.
@@ -47,19 +69,22 @@ pub(super) fn holders<'a>(
             return Ok(ready);
         }
     }
-    judged_holders(ask, view, now)
+    judged_holders(ask, view, now, &mut |_, _| ())
 }
 
-/// As [`holders`], step by step, so that it can be said at which nobody was left.
-fn judged_holders<'a>(
+/// As [`holders`], step by step, so that it can be said at which somebody, or the last, was left out.
+pub(super) fn judged_holders<'a>(
     ask: &Ask<'_>,
     view: &'a Snapshot,
     now: Instant,
+    watch: Watch<'_, 'a, &'a Holder>,
 ) -> Result<Vec<Candidate<'a, &'a Holder>>, NoHolder> {
     let mut holding: Vec<_> = holding(ask, view, |_| true).collect();
+    watch(Step::Has, &holding);
     let has_any = !holding.is_empty();
     // Behind an alias stands the operator's own decision.
     holding.retain(|it| ask.wanted.is_alias() || !it.holder.remote);
+    watch(Step::Local, &holding);
     if has_any && holding.is_empty() {
         return Err(model::cloud_refused(ask.wanted.name).into());
     }
@@ -71,16 +96,20 @@ fn judged_holders<'a>(
     }
     let mut able = holding.clone();
     able.retain(|it| it.node.can_serve(ask.operation, ask.needs));
+    watch(Step::Serves, &able);
     if able.is_empty() {
         return Err(unserved(ask, &holding).into());
     }
-    fit::retain_able(ask, view, &mut able)?;
+    let retained = fit::retain_able(ask, view, &mut able);
+    watch(Step::Able, &able);
+    retained?;
     let is_tried = |it: &Candidate<'_, _>| ask.tried.contains(&it.node.id);
     let was_tried = able.iter().any(is_tried);
     able.retain(|it| !is_tried(it));
+    watch(Step::Untried, &able);
     // Another node's "not found" would hide what a node that has the model failed with.
     let lack = (!was_tried).then_some(Lack::Unavailable);
-    healthy(able, &ask.wanted, &holding, now).map_err(|fault| NoHolder { lack, fault })
+    healthy(able, &ask.wanted, &holding, now, watch).map_err(|fault| NoHolder { lack, fault })
 }
 
 /// What the nodes that the address allows have of what is asked for, as far as they are `wanted`.
@@ -120,7 +149,7 @@ pub(super) fn node_at<'a>(
         return Err(Fault::refused(501, "not_implemented", message));
     };
     let it = Candidate::new(node, ());
-    healthy(vec![it], &"this call", &[it], now)?;
+    healthy(vec![it], &"this call", &[it], now, &mut |_, _| ())?;
     Ok(node)
 }
 
@@ -165,16 +194,20 @@ fn healthy<'a, H: Copy>(
     what: &dyn Display,
     all: &[Candidate<'a, H>],
     now: Instant,
+    watch: Watch<'_, 'a, H>,
 ) -> Result<Vec<Candidate<'a, H>>, Fault> {
     let is_unproven = |node: &Node| node.state() == State::Unknown;
     for serves in [Node::is_open, is_unproven] {
         let mut fit = untried.clone();
         fit.retain(|it| serves(it.node));
         if !fit.is_empty() {
+            watch(Step::Open, &fit);
             prefer_sound(&mut fit);
+            watch(Step::Sound, &fit);
             return Ok(fit);
         }
     }
+    watch(Step::Open, &[]);
     let down: Vec<&Node> = distinct(untried.iter().map(|it| it.node)).collect();
     if down.is_empty() {
         let names = names(distinct(all.iter().map(|it| it.node)));
@@ -263,7 +296,7 @@ fn unserved(ask: &Ask<'_>, holding: &[Candidate<'_, &Holder>]) -> Fault {
 }
 
 /// What a node of a type that has the call falls short of.
-fn short_of(node: &Node, shortcoming: Shortcoming<'_>) -> Option<String> {
+pub(super) fn short_of(node: &Node, shortcoming: Shortcoming<'_>) -> Option<String> {
     let name = &node.config.name;
     let version = node.version.as_deref().unwrap_or("unknown");
     match shortcoming {

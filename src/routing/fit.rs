@@ -61,22 +61,42 @@ pub(super) fn retain_able(
             return Err(unsupported(ask, view));
         }
     }
-    let is_vectors = makes_vectors(ask.operation);
-    let wants: [(bool, Of); 4] = [
-        (is_vectors, |traits| traits.abilities.embedding),
-        // The holders of one model agree in this; the targets of an alias may not.
-        (!is_vectors && ask.wanted.is_alias(), |traits| {
-            traits.abilities.completion
-        }),
-        (ask.needs.tools, |traits| traits.abilities.tools),
-        (ask.needs.thinking, |traits| traits.abilities.thinking),
-    ];
-    for (_, of) in wants.into_iter().filter(|(is_wanted, _)| *is_wanted) {
+    for (_, of) in wants(ask) {
         if able.iter().any(|it| !denies(it, of)) {
             able.retain(|it| !denies(it, of));
         }
     }
     Ok(())
+}
+
+/// What a request would rather have of a model, by the words for a model that lacks it.
+fn wants(ask: &Ask<'_>) -> impl Iterator<Item = (&'static str, Of)> {
+    let is_vectors = makes_vectors(ask.operation);
+    let wants: [(bool, &str, Of); 4] = [
+        (is_vectors, "makes no vectors", |it| it.abilities.embedding),
+        // The holders of one model agree in this; the targets of an alias may not.
+        (
+            !is_vectors && ask.wanted.is_alias(),
+            "writes no answers",
+            |it| it.abilities.completion,
+        ),
+        (ask.needs.tools, "calls no tools", |it| it.abilities.tools),
+        (ask.needs.thinking, "does not think", |it| {
+            it.abilities.thinking
+        }),
+    ];
+    let wanted = wants.into_iter().filter(|(is_wanted, ..)| *is_wanted);
+    wanted.map(|(_, lacks, of)| (lacks, of))
+}
+
+/// What a model is unable to do that the request needs, or would rather have.
+pub(super) fn lacking(ask: &Ask<'_>, traits: &Traits) -> Option<&'static str> {
+    if ask.needs.images && traits.abilities.vision.is_denied() {
+        return Some("takes no images");
+    }
+    let mut wants = wants(ask);
+    let (lacks, _) = wants.find(|(_, of)| of(traits).is_denied())?;
+    Some(lacks)
 }
 
 fn makes_vectors(operation: Operation) -> bool {

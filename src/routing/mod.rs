@@ -23,7 +23,10 @@ mod pick;
 mod adaptive;
 
 mod cost;
-pub use cost::{Cost, Presence};
+pub use cost::{Cost, Effort, Presence};
+
+mod explain;
+pub use explain::{Explanation, Judged, Verdict, explain};
 
 mod olla;
 pub use olla::OllaWords;

@@ -252,7 +252,7 @@ fn by_tier<'c, 'a, H>(free: &[&'c Candidate<'a, H>], seed: u64) -> Option<&'c Ca
     })
 }
 
-fn highest_tier<'c, 'a, H>(free: &[&'c Candidate<'a, H>]) -> Vec<&'c Candidate<'a, H>> {
+pub(super) fn highest_tier<'c, 'a, H>(free: &[&'c Candidate<'a, H>]) -> Vec<&'c Candidate<'a, H>> {
     let highest = free.iter().map(|it| it.priority()).max();
     let tier = free.iter().copied();
     tier.filter(|it| Some(it.priority()) == highest).collect()

@@ -13,7 +13,7 @@ use crate::model::ModelKey;
 
 const TABLE: &str = include_str!("../../tests/golden/routing/table.txt");
 const FALLBACKS: [Fallback; 3] = [Fallback::All, Fallback::CompatibleOnly, Fallback::None];
-const BALANCERS: [(&str, Balancer); 5] = [
+pub(super) const BALANCERS: [(&str, Balancer); 5] = [
     ("adaptive", Balancer::Adaptive),
     ("priority", Balancer::Priority),
     ("round-robin", Balancer::RoundRobin),
@@ -103,7 +103,7 @@ fn decide(herd: &Herd, question: &str) -> String {
     written(&view, decision)
 }
 
-fn session_at(view: &Snapshot, name: &str, pinned: bool) -> Session {
+pub(super) fn session_at(view: &Snapshot, name: &str, pinned: bool) -> Session {
     let node = view.named(name).unwrap().id;
     let tokens = 1000;
     Session {
@@ -143,14 +143,14 @@ fn written(
     }
 }
 
-fn alias(name: &str, targets: &str) -> Alias {
+pub(super) fn alias(name: &str, targets: &str) -> Alias {
     let key = |name: &str| ModelKey::parse(name).unwrap();
     let targets = targets.split(',').map(|name| (name.to_owned(), key(name)));
     Alias::new(name.to_owned(), key(name), targets.collect())
 }
 
 /// A chat with one model that any node may serve.
-fn ask<'a>(model: &'a ModelKey, tried: &'a [NodeId]) -> Ask<'a> {
+pub(super) fn ask<'a>(model: &'a ModelKey, tried: &'a [NodeId]) -> Ask<'a> {
     let wanted = Wanted::new(model.as_str(), model, &[]);
     Ask {
         tried,
@@ -209,7 +209,7 @@ fn a_refusal_says_when_to_come_back() {
 }
 
 /// A node as text: any health, any load, with or without the model.
-fn any_node() -> impl Strategy<Value = String> {
+pub(super) fn any_node() -> impl Strategy<Value = String> {
     let health = prop::sample::select(vec![
         "up", "up", "trial", "down", "ejected", "unknown", "refused", "limited", "draining",
     ]);
@@ -226,7 +226,7 @@ fn any_node() -> impl Strategy<Value = String> {
 }
 
 /// One that may be at a node that is not there.
-fn any_session() -> impl Strategy<Value = Option<Session>> {
+pub(super) fn any_session() -> impl Strategy<Value = Option<Session>> {
     let session = (0_usize..7, any::<bool>()).prop_map(|(node, pinned)| Session {
         idle: Duration::ZERO,
         node: NodeId(node),

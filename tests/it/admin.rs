@@ -153,6 +153,7 @@ async fn a_wrong_method_is_told_the_right_ones() {
         (&main, "PUT", "/version", "GET, HEAD"),
         (&main, "POST", "/metrics", "GET, HEAD"),
         (&main, "DELETE", "/internal/stats/models", "GET, HEAD"),
+        (&main, "DELETE", "/internal/explain", "GET, HEAD, POST"),
         (&admin, "GET", "/internal/reload", "POST"),
         (&admin, "PUT", "/internal/nodes/gpu-0/drain", "POST"),
     ];

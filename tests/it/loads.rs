@@ -43,7 +43,7 @@ fn body(seen: &demo::Seen) -> serde_json::Value {
 async fn the_node_is_asked_for_the_load_and_then_for_what_the_client_wants() {
     let herd = herd(vec![cold()], "").await;
     let reply = herd.post("/api/chat", CHAT).await.is(200);
-    assert_eq!(reply.header("x-arriero-route"), Some("only"));
+    assert_eq!(reply.route(), Some("only"));
     let asked = herd.asked_to_load(0);
     assert_eq!(asked.len(), 1);
     assert_eq!(asked[0].path, "/api/generate");

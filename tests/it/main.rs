@@ -68,6 +68,8 @@ mod process;
 
 mod nodes;
 
+mod explain;
+
 mod reload;
 
 mod origin;

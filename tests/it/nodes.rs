@@ -24,7 +24,7 @@ async fn node() -> demo::Node {
 }
 
 /// Runs a command to its end, away from the test's runtime, which serves the node.
-async fn run(mut command: Command) -> (Option<i32>, String, String) {
+pub(crate) async fn run(mut command: Command) -> (Option<i32>, String, String) {
     let output = tokio::task::spawn_blocking(move || command.output());
     let Output {
         status,
@@ -35,7 +35,7 @@ async fn run(mut command: Command) -> (Option<i32>, String, String) {
     (status.code(), text(stdout), text(stderr))
 }
 
-fn ask(admin: SocketAddr, words: &[&str]) -> Command {
+pub(crate) fn ask(admin: SocketAddr, words: &[&str]) -> Command {
     let mut command = arriero();
     command.args(words);
     command.args(["--admin", &format!("http://{admin}")]);

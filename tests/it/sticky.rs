@@ -80,7 +80,7 @@ async fn a_session_header_keeps_a_conversation_on_one_node() {
                     .await;
                 assert_eq!(told(&next), ("hit", "session_header"));
                 assert_eq!(node(&next), node(&first), "{balancer}");
-                assert_eq!(next.header("x-arriero-route"), Some("sticky"));
+                assert_eq!(next.route(), Some("sticky"));
                 let echo = format!("{header}-1");
                 assert_eq!(next.header("x-olla-session-id"), Some(&*echo));
             }

@@ -40,17 +40,17 @@ fn chat(model: &str) -> String {
     format!(r#"{{"model":"{model}","messages":[{{"role":"user","content":"hi"}}]}}"#)
 }
 
-/// Status, `X-Arriero-Route`, and Olla's strategy, decision and reason of an answer; `-` where there is none.
+/// Status, the word of `X-Arriero-Route`, and Olla's strategy, decision and reason of an answer; `-` where there is none.
 async fn outcome(herd: &Herd, model: &str) -> String {
     let reply = herd.post("/olla/proxy/api/chat", &chat(model)).await;
     let names = [
-        "x-arriero-route",
         "x-olla-routing-strategy",
         "x-olla-routing-decision",
         "x-olla-routing-reason",
     ];
     let words = names.map(|name| reply.header(name).unwrap_or("-").to_owned());
-    format!("{} {}", reply.status, words.join(" "))
+    let route = reply.route().unwrap_or("-");
+    format!("{} {route} {}", reply.status, words.join(" "))
 }
 
 /// Strategy, fallback, whether nodes are asked again; then what becomes of a model that was pulled behind our back (`new`), of one
@@ -207,7 +207,7 @@ async fn compatible_nodes_are_those_that_have_not_told_their_models() {
     .await;
     let reply = herd.post("/api/chat", &chat("new")).await.is(200);
     assert_eq!(reply.header("x-arriero-node"), Some("gpu-1"));
-    assert_eq!(reply.header("x-arriero-route"), Some("fallback"));
+    assert_eq!(reply.route(), Some("fallback"));
     let reply = herd.post("/api/chat", &chat("llama3")).await.is(200);
     assert_eq!(reply.header("x-arriero-node"), Some("gpu-0"));
 }

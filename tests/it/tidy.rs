@@ -38,6 +38,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
         "telemetry",
         &["error", "model", "config", "profile", "dialect"],
     ),
+    // It tells why a request would go where it goes.
     (
         "admin",
         &[
@@ -47,6 +48,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "config",
             "fleet",
             "affinity",
+            "routing",
             "telemetry",
         ],
     ),

@@ -151,7 +151,7 @@ pub(in crate::gateway) fn unreadable(error: &Error, limits: &Server) -> Fault {
     }
 }
 
-fn body_too_slow(limits: &Server) -> Fault {
+pub(in crate::gateway) fn body_too_slow(limits: &Server) -> Fault {
     let message = format!(
         "no byte of the request's body came for {} s; send it without pauses or raise server.body_timeout",
         limits.body_timeout.as_secs_f32()
@@ -159,7 +159,7 @@ fn body_too_slow(limits: &Server) -> Fault {
     Fault::refused(408, "body_timeout", message)
 }
 
-fn too_large(bytes_max: usize) -> Fault {
+pub(in crate::gateway) fn too_large(bytes_max: usize) -> Fault {
     let message = format!(
         "the request's body is larger than {bytes_max} bytes; shrink it (images are the usual cause) or raise \
          server.request_limits.max_body_size"

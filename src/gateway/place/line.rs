@@ -1,10 +1,38 @@
 //! Who stands in line with whom.
 
+use std::hash::Hash;
+
 use crate::dialect::{Mount, Operation};
 use crate::fleet::{NodeId, RunnerKey};
 use crate::model::ModelKey;
 use crate::profile::Needs;
 use crate::routing::Ask;
+
+use crate::gateway::Gateway;
+
+/// Those who share their turns at round robin.
+pub(super) fn round(ask: &Ask<'_>) -> impl Hash {
+    let wanted = (ask.wanted.models(), ask.operation);
+    let allowed = (ask.mount, ask.node_index, ask.tried);
+    (wanted, allowed)
+}
+
+impl Gateway {
+    /// How many wait for a node, and how many of them for just what is asked for here.
+    pub(in crate::gateway) fn waiting_for(&self, ask: &Ask<'_>) -> (usize, u32) {
+        let line = Line::of(ask);
+        self.queued(|queue| {
+            let mut lines = queue.lines();
+            let same = lines.find(|(other, _)| **other == line);
+            (queue.len(), same.map_or(0, |(_, waiting)| waiting))
+        })
+    }
+
+    /// The turn that a request would get, without taking it.
+    pub(in crate::gateway) fn coming_turn(&self, ask: &Ask<'_>) -> u64 {
+        self.turns.coming(&round(ask))
+    }
+}
 
 /// Requests that the same nodes could serve wait in one line. What a request needs beside its model makes a line of its own only where
 /// it keeps nodes away: hardly any type lacks tools, and two lines for one slot would overtake each other.

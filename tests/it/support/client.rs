@@ -43,6 +43,11 @@ impl Reply {
     }
 
     #[track_caller]
+    /// The word of `X-Arriero-Route`, without what it says besides.
+    pub(crate) fn route(&self) -> Option<&str> {
+        self.header("x-arriero-route")?.split(';').next()
+    }
+
     pub(crate) fn is(self, status: u16) -> Reply {
         assert_eq!(self.status, status, "{:?} {}", self.headers, self.text());
         self
