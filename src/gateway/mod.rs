@@ -23,6 +23,7 @@ mod place;
 mod turns;
 
 mod load;
+mod placement;
 mod recall;
 
 mod refresh;

@@ -23,7 +23,7 @@ mod pick;
 mod adaptive;
 
 mod cost;
-pub use cost::{Cost, Presence};
+pub use cost::{Cost, Presence, harm_s};
 
 mod olla;
 pub use olla::OllaWords;

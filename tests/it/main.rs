@@ -45,6 +45,8 @@ mod fairness;
 
 mod hedges;
 
+mod placement;
+
 mod secrecy;
 
 mod catalogue;

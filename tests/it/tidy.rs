@@ -28,6 +28,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("admission", &["error", "model", "config"]),
+    // It plans by the same harm as routing does.
+    (
+        "placement",
+        &["model", "config", "dialect", "fleet", "routing"],
+    ),
     (
         "management",
         &[
@@ -67,6 +72,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "affinity",
             "routing",
             "admission",
+            "placement",
             "management",
             "telemetry",
             "admin",
@@ -98,6 +104,7 @@ const PURE: &[&str] = &[
     "affinity",
     "routing",
     "admission",
+    "placement",
     "management",
     "admin",
 ];

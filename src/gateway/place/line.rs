@@ -1,8 +1,11 @@
 //! Who stands in line with whom.
 
-use crate::dialect::{Mount, Operation};
-use crate::fleet::{NodeId, RunnerKey};
+use crate::dialect::{Mount, Operation, RunnerOptions};
+use crate::fleet::NodeId;
+use crate::gateway::Gateway;
+use crate::gateway::load::loads_by;
 use crate::model::ModelKey;
+use crate::placement::Demand;
 use crate::profile::Needs;
 use crate::routing::Ask;
 
@@ -11,7 +14,7 @@ use crate::routing::Ask;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Line {
     models: Box<[ModelKey]>,
-    runner: RunnerKey,
+    runner: RunnerOptions,
     operation: Operation,
     mount: Mount,
     node_index: Option<usize>,
@@ -20,10 +23,15 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn of(ask: &Ask<'_>) -> Line {
+    /// `options`: those that the ask's runner is of.
+    pub(super) fn of(ask: &Ask<'_>, options: &RunnerOptions) -> Line {
         Line {
             models: ask.wanted.models().into(),
-            runner: ask.runner,
+            runner: RunnerOptions {
+                // What leaves it to the node is one runner with what says nothing.
+                num_gpu: ask.runner.num_gpu,
+                ..*options
+            },
             operation: ask.operation,
             mount: ask.mount.clone(),
             node_index: ask.node_index,
@@ -38,8 +46,37 @@ impl Line {
         }
     }
 
+    /// What a further copy of a model would serve; `None` where only one node may serve, or nothing has to be loaded.
+    fn demand(&self, waiting: u32) -> Option<Demand> {
+        if self.node_index.is_some() {
+            return None;
+        }
+        Some(Demand {
+            models: self.models.to_vec(),
+            runner: self.runner,
+            embeds: loads_by(self.operation)? == Operation::Embed,
+            mount: self.mount.clone(),
+            waiting,
+        })
+    }
+
     /// The models that would do.
     pub(super) fn models(&self) -> &[ModelKey] {
         &self.models
+    }
+}
+
+impl Gateway {
+    /// Who waits for models that could be loaded on further nodes.
+    pub(in crate::gateway) fn demands(&self) -> Vec<Demand> {
+        if self.waiting.is_empty() {
+            return Vec::new();
+        }
+        self.queued(|queue| {
+            let lines = queue.lines();
+            lines
+                .filter_map(|(line, waiting)| line.demand(waiting))
+                .collect()
+        })
     }
 }

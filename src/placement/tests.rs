@@ -1,0 +1,501 @@
+//! When a further copy is loaded and where, what is pinned and when no longer, and what never happens.
+
+use std::time::Instant;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::config::Pinned;
+use crate::fleet::fixture::{Herd, herd, loaded};
+use crate::fleet::{Observation, Room, RunnerKey};
+
+fn key(name: &str) -> ModelKey {
+    ModelKey::parse(name).unwrap()
+}
+
+fn rules() -> Placement {
+    Placement {
+        preload: true,
+        queue_depth: 8,
+        sustained: Duration::from_secs(5),
+        hold: Duration::from_secs(30),
+        copies_max: 2,
+        pinned: Vec::new(),
+    }
+}
+
+fn pinning(name: &str, nodes: &[&str], copies: usize) -> Placement {
+    Placement {
+        preload: false,
+        pinned: vec![Pinned {
+            name: name.to_owned(),
+            model: key(name),
+            nodes: nodes.iter().map(|node| (*node).to_owned()).collect(),
+            copies,
+        }],
+        ..rules()
+    }
+}
+
+fn demand(models: &[&str], waiting: u32) -> Demand {
+    Demand {
+        models: models.iter().map(|name| key(name)).collect(),
+        runner: RunnerOptions::default(),
+        embeds: false,
+        mount: Mount::All,
+        waiting,
+    }
+}
+
+fn look(
+    planner: &mut Planner,
+    herd: &Herd,
+    rules: &Placement,
+    demands: &[Demand],
+    s: u64,
+) -> Vec<Action> {
+    planner.plan(&Now {
+        view: &herd.fleet.view(),
+        demands,
+        rules,
+        aliases: &[],
+        uptime: Duration::from_secs(s),
+    })
+}
+
+fn named(herd: &Herd, action: &Action) -> String {
+    let view = herd.fleet.view();
+    let node = &view.node(action.target.node).unwrap().config.name;
+    format!("{} {} {node}", action.deed.word(), action.target.spelled)
+}
+
+fn told(herd: &Herd, actions: &[Action]) -> Vec<String> {
+    actions.iter().map(|action| named(herd, action)).collect()
+}
+
+/// The node holds these models now.
+fn holds(herd: &Herd, node: usize, models: &[&str]) {
+    let seen = Observation::Loaded(loaded(models));
+    herd.fleet.observe(NodeId(node), seen, Instant::now());
+}
+
+/// Somebody used a model at that second of uptime.
+fn use_at(herd: &Herd, node: usize, model: &str, s: u64) {
+    let lease = herd.seat(NodeId(node), model);
+    lease.asks(RunnerKey::default(), Duration::from_secs(s));
+}
+
+/// Where another copy of llama goes when ten wait for it from second 0 on, and it is looked at second 5.
+fn site(herd: &Herd, rules: &Placement, more: &[Demand]) -> Vec<String> {
+    let mut demands = vec![demand(&["llama"], 10)];
+    demands.extend_from_slice(more);
+    let mut planner = Planner::default();
+    let first = look(&mut planner, herd, rules, &demands, 0);
+    assert_eq!(told(herd, &first), Vec::<String>::new());
+    let second = look(&mut planner, herd, rules, &demands, 5);
+    told(herd, &second)
+}
+
+#[test]
+fn a_copy_is_loaded_when_enough_have_waited_for_long_enough_without_a_break() {
+    let herd = herd("a up 1/1 llama^1*\nb up 0/1 llama");
+    // What the line is at each second, and when the copy is loaded.
+    let cases: [(&[(u64, u32)], Option<u64>); 5] = [
+        (&[(0, 8), (4, 8), (5, 9), (6, 9)], Some(5)),
+        (&[(0, 7), (5, 7), (60, 7)], None),
+        (&[(0, 8), (3, 7), (4, 8), (8, 8), (9, 8)], Some(9)),
+        (&[(0, 8), (4, 0), (5, 8)], None),
+        (&[(0, 8), (100, 8)], Some(100)),
+    ];
+    for (line, expected) in cases {
+        let mut planner = Planner::default();
+        let mut found = None;
+        for (s, waiting) in line {
+            let demands = [demand(&["llama"], *waiting)];
+            let actions = look(&mut planner, &herd, &rules(), &demands, *s);
+            if let [action] = &actions[..] {
+                assert_eq!(named(&herd, action), "preload llama b");
+                let since = line.iter().rev().find(|(_, it)| *it < 8);
+                let began = since.map_or(0, |(at, _)| at + 1);
+                let waited = Duration::from_secs(s - began);
+                assert_eq!(
+                    action.deed,
+                    Deed::Load {
+                        waiting: *waiting,
+                        waited
+                    }
+                );
+                assert_eq!(found.replace(*s), None, "once within `hold`");
+            }
+        }
+        assert_eq!(found, expected, "{line:?}");
+    }
+}
+
+#[test]
+fn those_who_wait_for_the_same_count_together() {
+    let herd = herd("a up 1/1 llama^1*\nb up 0/1 llama");
+    let wide = Demand {
+        runner: RunnerOptions {
+            num_ctx: Some(8192),
+            ..RunnerOptions::default()
+        },
+        ..demand(&["llama"], 4)
+    };
+    let cases: [(Vec<Demand>, usize); 4] = [
+        (vec![demand(&["llama"], 4), demand(&["llama"], 4)], 1),
+        // An alias counts for the first of its targets that there is.
+        (vec![demand(&["llama"], 4), demand(&["phi", "llama"], 4)], 1),
+        (vec![demand(&["llama"], 4), wide], 0),
+        (vec![demand(&["phi"], 10)], 0),
+    ];
+    for (demands, count) in cases {
+        let mut planner = Planner::default();
+        look(&mut planner, &herd, &rules(), &demands, 0);
+        let actions = look(&mut planner, &herd, &rules(), &demands, 5);
+        assert_eq!(actions.len(), count, "{demands:?}");
+    }
+}
+
+#[test]
+fn a_copy_goes_where_it_does_least_harm() {
+    let cases = [
+        // An empty node before one of which nobody knows whether it has room.
+        ("b up 0/1 llama qwen*\nc up 0/1 llama", Some("c")),
+        ("b up 0/1 llama qwen*", Some("b")),
+        ("b up 0/1 qwen", None),
+        ("b draining 0/1 llama", None),
+        ("b down 0/1 llama", None),
+        ("b unknown 0/1 llama", None),
+        ("b up 0/1 p50 llama", None),
+        ("b up 0/1 p50 llama\nc up 0/1 llama", Some("c")),
+        ("b up 0/1 p150 llama\nc up 0/1 llama", Some("b")),
+        ("b up 0/1 llama!", None),
+        // A full node is just the one that no request could prepare.
+        ("b up 1/1 llama", Some("b")),
+        ("b up 1/1 llama qwen^1*", None),
+        // Two copies are enough.
+        ("b up 0/1 llama*\nc up 0/1 llama", None),
+    ];
+    for (others, expected) in cases {
+        let herd = herd(&format!("a up 1/1 llama^1*\n{others}"));
+        let expected: Vec<String> = expected
+            .map(|node| format!("preload llama {node}"))
+            .into_iter()
+            .collect();
+        assert_eq!(site(&herd, &rules(), &[]), expected, "{others}");
+        let off = Placement {
+            preload: false,
+            ..rules()
+        };
+        assert!(site(&herd, &off, &[]).is_empty());
+    }
+    let cold = herd("a up 1/1 llama\nb up 0/1 llama");
+    assert!(
+        site(&cold, &rules(), &[]).is_empty(),
+        "the first copy is loaded by those who wait"
+    );
+}
+
+#[test]
+fn nothing_leaves_for_a_copy_that_somebody_would_miss() {
+    let fleet = |others: &str| herd(&format!("a up 1/1 llama^1*\n{others}"));
+    let none = Vec::<String>::new();
+    let used = fleet("b up 0/1 llama qwen*");
+    use_at(&used, 1, "qwen", 1);
+    assert_eq!(site(&used, &rules(), &[]), none, "its last copy");
+
+    let spare = fleet("b up 0/1 llama qwen*\nc up 0/1 qwen*");
+    use_at(&spare, 1, "qwen", 1);
+    assert_eq!(site(&spare, &rules(), &[]), ["preload llama b"]);
+    let awaited = [demand(&["qwen"], 1)];
+    assert_eq!(site(&spare, &rules(), &awaited), none, "somebody waits");
+
+    // The one that is missed less goes, as long as both can be spared.
+    let two = fleet("b up 0/1 llama qwen*\nc up 0/1 llama phi*\nd up 0/1 qwen* phi*");
+    for s in 1..4 {
+        use_at(&two, 1, "qwen", s);
+    }
+    use_at(&two, 2, "phi", 4);
+    assert_eq!(site(&two, &rules(), &[]), ["preload llama c"]);
+
+    let pinned = fleet("b up 0/1 llama qwen*");
+    let pins = Placement {
+        preload: true,
+        ..pinning("qwen", &["b"], 1)
+    };
+    let mut planner = Planner::default();
+    let demands = [demand(&["llama"], 10)];
+    let first = look(&mut planner, &pinned, &pins, &demands, 0);
+    assert_eq!(told(&pinned, &first), ["pin qwen b"]);
+    assert_eq!(look(&mut planner, &pinned, &pins, &demands, 5), []);
+}
+
+#[test]
+fn a_node_that_loads_or_is_seen_to_have_room() {
+    let loading = herd("a up 1/1 llama^1*\nb up 0/2 llama qwen");
+    let lease = loading.seat(NodeId(1), "qwen");
+    let load = lease.loading(Duration::ZERO);
+    assert!(site(&loading, &rules(), &[]).is_empty());
+    drop(load);
+    assert_eq!(site(&loading, &rules(), &[]), ["preload llama b"]);
+
+    // In use, and so the last to be asked to go; but there is room for two.
+    let roomy = herd("a up 1/1 llama^1*\nb up 1/1 llama phi* qwen^1*");
+    holds(&roomy, 1, &["qwen*"]);
+    assert_eq!(
+        roomy.fleet.view().nodes[1].room(0),
+        Room::Fits,
+        "it held two"
+    );
+    assert_eq!(site(&roomy, &rules(), &[]), ["preload llama b"]);
+}
+
+#[test]
+fn after_a_decision_the_model_and_the_node_rest() {
+    let herd = herd(
+        "a up 1/1 llama^1* qwen*\nb up 0/1 llama qwen\nc up 0/1 llama qwen\nd up 0/1 p50 llama",
+    );
+    let rules = Placement {
+        copies_max: 9,
+        ..rules()
+    };
+    let demands = [demand(&["llama"], 12), demand(&["qwen"], 10)];
+    let mut planner = Planner::default();
+    let mut done = Vec::new();
+    for s in 0..70 {
+        let actions = look(&mut planner, &herd, &rules, &demands, s);
+        done.extend(told(&herd, &actions).into_iter().map(|it| (s, it)));
+    }
+    let seconds: Vec<u64> = done.iter().map(|(s, _)| *s).collect();
+    assert_eq!(seconds, [5, 5, 35, 35, 65, 65], "{done:?}");
+    for pair in done.chunks(2) {
+        let last = |at: usize| pair[at].1.rsplit(' ').next().map(str::to_owned);
+        assert_ne!(last(0), last(1), "not both on one node");
+    }
+}
+
+#[test]
+fn a_pinned_model_is_asked_for_when_it_is_not_there_and_not_all_the_time() {
+    let herd = herd("a up 0/1 llama\nb up 0/1 llama qwen*");
+    let rules = pinning("llama", &["a"], 1);
+    let mut planner = Planner::default();
+    let first = look(&mut planner, &herd, &rules, &[], 0);
+    assert_eq!(told(&herd, &first), ["pin llama a"]);
+    assert_eq!(first[0].deed, Deed::Pin { is_loaded: false });
+    assert_eq!(look(&mut planner, &herd, &rules, &[], 40), [], "under way");
+    planner.ended(&first[0], true);
+    holds(&herd, 0, &["llama*"]);
+    assert_eq!(look(&mut planner, &herd, &rules, &[], 41), []);
+    // It left: not before `hold` is over.
+    holds(&herd, 0, &[]);
+    assert_eq!(look(&mut planner, &herd, &rules, &[], 29), []);
+    let again = look(&mut planner, &herd, &rules, &[], 42);
+    assert_eq!(told(&herd, &again), ["pin llama a"]);
+    planner.ended(&again[0], false);
+    assert_eq!(look(&mut planner, &herd, &rules, &[], 71), []);
+    let retried = look(&mut planner, &herd, &rules, &[], 72);
+    assert_eq!(told(&herd, &retried), ["pin llama a"]);
+    planner.ended(&retried[0], true);
+    holds(&herd, 0, &["llama*"]);
+    // A node that was away may have been restarted.
+    let broken = || Observation::Probe(Err("gone".to_owned()));
+    (0..2).for_each(|_| herd.fleet.observe(NodeId(0), broken(), Instant::now()));
+    assert_eq!(look(&mut planner, &herd, &rules, &[], 73), []);
+    let probe = Observation::Probe(Ok(()));
+    herd.fleet.observe(NodeId(0), probe, Instant::now());
+    let back = look(&mut planner, &herd, &rules, &[], 74);
+    assert_eq!(told(&herd, &back), ["pin llama a"]);
+}
+
+#[test]
+fn a_pin_that_is_taken_out_ends_once() {
+    let herd = herd("a up 0/1 llama*\nb up 0/1 qwen");
+    let mut planner = Planner::default();
+    let first = look(&mut planner, &herd, &pinning("llama", &[], 1), &[], 0);
+    assert_eq!(first[0].deed, Deed::Pin { is_loaded: true });
+    let off = Placement {
+        preload: false,
+        ..rules()
+    };
+    assert_eq!(look(&mut planner, &herd, &off, &[], 1), [], "under way");
+    planner.ended(&first[0], true);
+    let last = look(&mut planner, &herd, &off, &[], 2);
+    assert_eq!(told(&herd, &last), ["unpin llama a"]);
+    assert!(!planner.is_idle());
+    assert_eq!(look(&mut planner, &herd, &off, &[], 3), []);
+    planner.ended(&last[0], false);
+    assert!(planner.is_idle());
+    assert_eq!(look(&mut planner, &herd, &off, &[], 60), []);
+    // What is not in memory needs no word.
+    let cold = pinning("qwen", &[], 1);
+    let pinned = look(&mut planner, &herd, &cold, &[], 61);
+    planner.ended(&pinned[0], true);
+    assert_eq!(look(&mut planner, &herd, &off, &[], 100), []);
+    assert!(planner.is_idle());
+}
+
+#[test]
+fn copies_of_a_pinned_model_stay_where_they_are_and_move_when_their_node_fails() {
+    let text = "a up 0/1 llama qwen*\nb up 0/1 llama*\nc up 0/1 p200 llama";
+    for (nodes, copies, expected) in [
+        (&[][..], 1, &["pin llama b"][..]),
+        (&[], 2, &["pin llama b", "pin llama c"]),
+        (&["a", "c"], 1, &["pin llama c"]),
+        (&["a", "c"], 2, &["pin llama c", "pin llama a"]),
+        (&["elsewhere"], 1, &[]),
+        (&[], 9, &["pin llama b", "pin llama c", "pin llama a"]),
+    ] {
+        let herd = herd(text);
+        let rules = pinning("llama", nodes, copies);
+        let mut planner = Planner::default();
+        let actions = look(&mut planner, &herd, &rules, &[], 0);
+        assert_eq!(told(&herd, &actions), expected, "{nodes:?} {copies}");
+    }
+    let herd = herd(text);
+    let rules = pinning("llama", &[], 1);
+    let mut planner = Planner::default();
+    let first = look(&mut planner, &herd, &rules, &[], 0);
+    planner.ended(&first[0], false);
+    let next = look(&mut planner, &herd, &rules, &[], 1);
+    assert_eq!(told(&herd, &next), ["pin llama c"]);
+    planner.ended(&next[0], true);
+    holds(&herd, 2, &["llama*"]);
+    // It stays there although the other could do it again.
+    assert_eq!(look(&mut planner, &herd, &rules, &[], 60), []);
+}
+
+#[test]
+fn a_pin_takes_the_runner_that_there_is() {
+    let herd = herd("a up 0/1 llama* nomic=embedding");
+    let started = |num_ctx, num_batch| {
+        let options = RunnerOptions {
+            num_ctx,
+            num_batch,
+            ..RunnerOptions::default()
+        };
+        let lease = herd.seat(NodeId(0), "llama");
+        lease.asks(RunnerKey::of(&options), Duration::ZERO);
+    };
+    let rules = pinning("llama", &[], 1);
+    started(Some(8192), None);
+    let pin = look(&mut Planner::default(), &herd, &rules, &[], 9).remove(0);
+    assert_eq!(pin.runner.num_ctx, Some(8192));
+    assert!(!pin.embeds);
+    started(None, Some(64));
+    assert_eq!(
+        look(&mut Planner::default(), &herd, &rules, &[], 9),
+        [],
+        "nobody can say it again"
+    );
+    let vectors = pinning("nomic", &[], 1);
+    assert!(look(&mut Planner::default(), &herd, &vectors, &[], 9)[0].embeds);
+}
+
+/// A fleet that does what it is told, and makes room as it likes.
+#[derive(Debug, Clone)]
+struct Step {
+    seconds: u64,
+    waiting: [u32; 4],
+    used: usize,
+    victim: usize,
+}
+
+const MODELS: [&str; 4] = ["alpha", "beta", "gamma", "delta"];
+const NODES: usize = 4;
+/// Models that a node of this fleet holds.
+const HELD_MAX: usize = 2;
+
+fn step() -> impl Strategy<Value = Step> {
+    let waiting = prop::array::uniform4(prop_oneof![Just(0), Just(8), 0..20u32]);
+    let counts = (0..16usize, 0..16usize);
+    (1..12u64, waiting, counts).prop_map(|(seconds, waiting, (used, victim))| Step {
+        seconds,
+        waiting,
+        used,
+        victim,
+    })
+}
+
+/// Models in a node's memory.
+fn memory(herd: &Herd, node: usize) -> Vec<&'static str> {
+    let view = herd.fleet.view();
+    let is_in = |model: &&str| {
+        let holders = view.holders(&key(model)).unwrap().iter();
+        holders.clone().any(|it| it.at == node && it.warm)
+    };
+    MODELS.into_iter().filter(is_in).collect()
+}
+
+fn put(herd: &Herd, node: usize, models: &[&str]) {
+    let words: Vec<String> = models.iter().map(|model| format!("{model}*")).collect();
+    holds(
+        herd,
+        node,
+        &words.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
+}
+
+proptest! {
+    #[test]
+    fn what_is_loaded_ahead_harms_nobody(
+        held in prop::collection::vec(prop::collection::vec(0..4usize, 0..=HELD_MAX), NODES),
+        steps in prop::collection::vec(step(), 1..40),
+        on in prop::bool::weighted(0.9),
+    ) {
+        let lines: Vec<String> = (0..NODES).map(|at| format!("n{at} up 0/4 alpha beta gamma delta")).collect();
+        let herd = herd(&lines.join("\n"));
+        for (node, models) in held.iter().enumerate() {
+            put(&herd, node, &models.iter().map(|at| MODELS[*at]).collect::<Vec<_>>());
+        }
+        let rules = Placement { preload: on, copies_max: 3, ..pinning("alpha", &["n0"], 1) };
+        let mut planner = Planner::default();
+        let (mut s, mut decided) = (0, Vec::<(u64, Target)>::new());
+        let mut used_at = [0; 4];
+        for step in steps {
+            s += step.seconds;
+            let (node, model) = (step.used % NODES, step.used / NODES);
+            use_at(&herd, node, MODELS[model], s);
+            used_at[model] = s;
+            let demands: Vec<Demand> = (0..4)
+                .filter(|at| 0 < step.waiting[*at])
+                .map(|at| demand(&[MODELS[at]], step.waiting[at]))
+                .collect();
+            for action in look(&mut planner, &herd, &rules, &demands, s) {
+                planner.ended(&action, true);
+                let Target { node, spelled, .. } = action.target.clone();
+                let mut there = memory(&herd, node.0);
+                if there.contains(&&*spelled) {
+                    continue;
+                }
+                if let Deed::Load { .. } = action.deed {
+                    prop_assert!(on);
+                    let view = herd.fleet.view();
+                    let holders = view.holders(&action.target.model).unwrap();
+                    let copies = holders.iter().filter(|it| it.warm).count();
+                    prop_assert!((1..3).contains(&copies));
+                    for (at, past) in &decided {
+                        let is_near = past.node == node || past.model == action.target.model;
+                        prop_assert!(!is_near || 30 <= s - at, "{past:?} {action:?}");
+                    }
+                    decided.push((s, action.target.clone()));
+                }
+                let pinned = |model: &str| node == NodeId(0) && model == "alpha";
+                if HELD_MAX <= there.len() {
+                    let can_go: Vec<usize> = (0..there.len()).filter(|at| !pinned(there[*at])).collect();
+                    let gone = there.remove(can_go[step.victim % can_go.len()]);
+                    put(&herd, node.0, &there);
+                    let at = MODELS.iter().position(|it| *it == gone).unwrap();
+                    if let Deed::Load { .. } = action.deed {
+                        let left = (0..NODES).any(|node| memory(&herd, node).contains(&gone));
+                        let lately = 0 < used_at[at] && s - used_at[at] < 300;
+                        prop_assert!(left || !lately, "the last {gone} left");
+                        prop_assert_eq!(step.waiting[at], 0);
+                    }
+                }
+                there.push(MODELS.into_iter().find(|it| **it == *spelled).unwrap());
+                put(&herd, node.0, &there);
+            }
+        }
+    }
+}
