@@ -135,6 +135,7 @@ impl Work<'_> {
         placements.with_label_values(&[word, outcome]).inc();
         self.planner.ended(&action, done.is_ok());
         if let Err(why) = done {
+            action.target.traits.ledger().forget_runner();
             let (node, model) = (self.name_of(&action), &action.target.spelled);
             log::warn!("{word} of {model} on node `{node}` failed: {why}");
         }
