@@ -60,7 +60,8 @@ proptest! {
         for (node, models) in held.iter().enumerate() {
             put(&herd, node, &models.iter().map(|at| MODELS[*at]).collect::<Vec<_>>());
         }
-        let rules = Placement { preload: on, copies_max: 3, ..pinning("alpha", &["n0"], 1) };
+        let mut rules = Placement { preload: on, copies_max: 3, ..pinning("alpha", &["n0"], 1) };
+        rules.pinned.extend(pinning("beta", &["n0"], 1).pinned);
         let mut planner = Planner::default();
         let (mut s, mut decided) = (0, Vec::<(u64, Target)>::new());
         let mut used_at = [0; 4];
@@ -92,9 +93,10 @@ proptest! {
                     }
                     decided.push((s, action.target.clone()));
                 }
-                let pinned = |model: &str| node == NodeId(0) && model == "alpha";
+                let pinned = |model: &str| node == NodeId(0) && ["alpha", "beta"].contains(&model);
                 if HELD_MAX <= there.len() {
                     let can_go: Vec<usize> = (0..there.len()).filter(|at| !pinned(there[*at])).collect();
+                    prop_assert!(!can_go.is_empty(), "all that it holds is pinned");
                     let gone = there.remove(can_go[step.victim % can_go.len()]);
                     put(&herd, node.0, &there);
                     let at = MODELS.iter().position(|it| *it == gone).unwrap();
