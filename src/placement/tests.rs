@@ -229,7 +229,9 @@ fn nothing_leaves_for_a_copy_that_somebody_would_miss() {
     let demands = [demand(&["llama"], 10)];
     let first = look(&mut planner, &pinned, &pins, &demands, 0);
     assert_eq!(told(&pinned, &first), ["pin qwen b"]);
-    assert_eq!(look(&mut planner, &pinned, &pins, &demands, 5), []);
+    for s in [1, 6] {
+        assert_eq!(look(&mut planner, &pinned, &pins, &demands, s), []);
+    }
 }
 
 #[test]
@@ -274,4 +276,17 @@ fn after_a_decision_the_model_and_the_node_rest() {
         let last = |at: usize| pair[at].1.rsplit(' ').next().map(str::to_owned);
         assert_ne!(last(0), last(1), "not both on one node");
     }
+}
+
+#[test]
+fn of_two_copies_one_may_leave_at_a_time() {
+    let herd = herd("a up 2/2 llama^1* phi^1*\nb up 0/1 llama phi qwen*\nc up 0/1 llama phi qwen*");
+    use_at(&herd, 1, "qwen", 1);
+    let demands = [demand(&["llama"], 10), demand(&["phi"], 9)];
+    let mut planner = Planner::default();
+    let mut count = 0;
+    for s in 0..30 {
+        count += look(&mut planner, &herd, &rules(), &demands, s).len();
+    }
+    assert_eq!(count, 1, "the other copy of qwen is the last one by now");
 }
