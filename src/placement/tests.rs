@@ -101,7 +101,8 @@ fn site(herd: &Herd, rules: &Placement, more: &[Demand]) -> Vec<String> {
 fn a_copy_is_loaded_when_enough_have_waited_for_long_enough_without_a_break() {
     let herd = herd("a up 1/1 llama^1*\nb up 0/1 llama");
     // What the line is at each second, and when the copy is loaded.
-    let cases: [(&[(u64, u32)], Option<u64>); 5] = [
+    type Line = &'static [(u64, u32)];
+    let cases: [(Line, Option<u64>); 5] = [
         (&[(0, 8), (4, 8), (5, 9), (6, 9)], Some(5)),
         (&[(0, 7), (5, 7), (60, 7)], None),
         (&[(0, 8), (3, 7), (4, 8), (8, 8), (9, 8)], Some(9)),
