@@ -38,6 +38,8 @@ pub mod routing;
 
 pub mod admission;
 
+pub mod placement;
+
 pub mod management;
 
 pub mod telemetry;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::discovery::discovery;
 use super::hedge::hedge;
 use super::management::management;
+use super::placement::placement;
 use super::problem::{ConfigError, Place, Problem};
 use super::queue::queue;
 use super::raw;
@@ -105,6 +106,7 @@ fn config(mut root: Section) -> Config {
     let registry = registry::registry(root.section("model_registry"));
     let aliases = registry::aliases(&mut root);
     let has_dns = !discovery.dns.is_empty();
+    let placement = placement(root.section("placement"), &discovery.nodes, has_dns);
     let management = management(root.section("management"), &discovery.nodes, has_dns);
     let state_dir = root.text("state_dir").map(|set| PathBuf::from(set.text));
     open_to_all(root.section("auth"), &server, host);
@@ -121,6 +123,7 @@ fn config(mut root: Section) -> Config {
         model_discovery: discovery.models,
         registry,
         aliases,
+        placement,
         management,
         state_dir,
         logging,

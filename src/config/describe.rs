@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::text::{spell_duration, spell_size};
-use super::{Config, DefaultTarget, LogFormat, Management, Queue, StickySessions};
+use super::{Config, DefaultTarget, LogFormat, Management, Placement, Queue, StickySessions};
 
 /// Every setting that matters, one thought per line. Secrets are `***`.
 pub fn describe(config: &Config) -> String {
@@ -237,6 +237,7 @@ fn routing(out: &mut Description, config: &Config) {
     );
     out.line("queue", queue(&proxy.queue));
     out.line("conversations", conversations(&proxy.sticky));
+    placement(out, &config.placement);
     out.line(
         "a node goes down",
         format!(
@@ -262,6 +263,33 @@ fn routing(out: &mut Description, config: &Config) {
             after(models.timeout)
         ),
     );
+}
+
+fn placement(out: &mut Description, placement: &Placement) {
+    out.line(
+        "models in demand",
+        match placement.preload {
+            false => "are loaded by requests alone".to_owned(),
+            true => format!(
+                "are loaded on one more node when {} requests wait for {}, on {} at most, again after {}",
+                placement.queue_depth,
+                after(placement.sustained),
+                placement.copies_max,
+                after(placement.hold)
+            ),
+        },
+    );
+    for pinned in &placement.pinned {
+        let nodes = match pinned.nodes.as_slice() {
+            [] => "any node".to_owned(),
+            nodes => nodes.join(", "),
+        };
+        let (name, copies) = (&pinned.name, pinned.copies);
+        out.line(
+            "pinned",
+            format!("{name}, copies in memory: {copies}, on {nodes}"),
+        );
+    }
 }
 
 fn conversations(sticky: &StickySessions) -> String {

@@ -14,6 +14,7 @@ mod keys;
 mod management;
 mod node;
 mod offer;
+mod placement;
 mod problem;
 pub mod profiles;
 mod queue;
@@ -42,6 +43,7 @@ pub use discovery::DnsSource;
 pub use hedge::Hedge;
 pub use import::{Imported, import_olla};
 pub use management::{DefaultTarget, Management};
+pub use placement::{Pinned, Placement};
 pub use problem::ConfigError;
 pub use queue::{Queue, TenantSource};
 pub use registry::{Alias, Fallback, Registry, Strategy};
@@ -82,6 +84,8 @@ pub struct Config {
     pub registry: Registry,
     /// Names that stand for other names, in the order of their keys; no two have the same. [`Alias::find`] looks one up.
     pub aliases: Vec<Alias>,
+    /// What is put into the nodes' memory without a request that asks for it.
+    pub placement: Placement,
     /// What may be changed on nodes: pull, push, create, copy, delete, blobs.
     pub management: Management,
     /// Directory for temporary files; `None` when written empty or not at all.

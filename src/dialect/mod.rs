@@ -144,7 +144,7 @@ impl Operation {
 }
 
 /// Where a call came in; decides which nodes may serve it and which extra headers the answer carries.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Mount {
     /// `/`, `/ollama`, `/anthropic`: every node that can serve the call.
     All,
@@ -228,7 +228,7 @@ impl Facts {
 }
 
 /// Ollama's load-time options (`options.num_ctx` …): `None` where the client did not set one.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RunnerOptions {
     /// `num_ctx`: context length, tokens.
     pub num_ctx: Option<i64>,

@@ -108,6 +108,27 @@ impl Drop for Lease {
 }
 
 impl Fleet {
+    /// Notes that a node loads a model of its own with these options though no request asks for it, until what is given back is
+    /// dropped. It takes no slot. `None` when the node is gone.
+    pub fn loading(
+        &self,
+        node: NodeId,
+        model: &Traits,
+        runner: RunnerKey,
+        uptime: Duration,
+    ) -> Option<Loading> {
+        let view = self.snapshot.load();
+        let counters = Arc::clone(&view.node(node)?.counters);
+        counters.loading.fetch_add(1, Ordering::Relaxed);
+        let ledger = Arc::clone(model.shared_ledger());
+        ledger.starts(runner);
+        ledger.begin_load(uptime);
+        Some(Loading {
+            counters,
+            ledger: Some(ledger),
+        })
+    }
+
     /// Takes one of the node's slots, and a seat of the model there where one is asked for; or says no: the node is full, draining or
     /// gone, or the model has as many requests as the operator allows. `auto` nodes are full only while they come back from being
     /// down.

@@ -204,6 +204,11 @@ impl Ledger {
         let rate = self.wanted(uptime) + 1.0 / MEMORY_S;
         self.wanted.set(rate);
         self.wanted_at.store(millis(uptime), Ordering::Relaxed);
+        self.starts(runner);
+    }
+
+    /// This runner is asked for, be it for a request or ahead of any.
+    pub(super) fn starts(&self, runner: RunnerKey) {
         let started = &self.started;
         started
             .num_ctx

@@ -10,7 +10,7 @@ use crate::admin::Page;
 use crate::admin::explain::{Answer, Question, explained, question};
 use crate::admission::{Claim, Told};
 use crate::config::Config;
-use crate::dialect::{self, Serve};
+use crate::dialect::{self, RunnerOptions, Serve};
 use crate::error::Fault;
 use crate::routing::{self, Ask, Circumstances, Route};
 
@@ -36,11 +36,11 @@ impl Gateway {
         if let Some(tokens) = prompt_tokens {
             ask.needs.prompt_tokens = tokens;
         }
-        Ok(self.explained(&ask, &config))
+        Ok(self.explained(&ask, &asked.facts.runner, &config))
     }
 
-    fn explained(&self, ask: &Ask<'_>, config: &Config) -> Page {
-        let (waiting, in_line) = self.waiting_for(ask);
+    fn explained(&self, ask: &Ask<'_>, options: &RunnerOptions, config: &Config) -> Page {
+        let (waiting, in_line) = self.waiting_for(ask, options);
         let ask = Ask {
             circumstances: Circumstances {
                 uptime: self.uptime(),

@@ -3,6 +3,7 @@
 //! Ollama loads for the request that came first and gives up when that one leaves. So the gateway asks it for the load alone, and sends
 //! what a client wants once the model is there.
 
+mod ahead;
 mod request;
 
 #[cfg(test)]
@@ -24,7 +25,8 @@ use crate::model::ModelKey;
 use crate::profile::Listing;
 use crate::routing::Route;
 
-use self::request::loads_by;
+pub(super) use self::ahead::GONE;
+pub(super) use self::request::{KeepAlive, loads_by};
 use super::credentials::NodeAccess;
 use super::failure::Failed;
 use super::outgoing::Asked;
@@ -74,6 +76,8 @@ struct Errand {
     wanted: ModelKey,
     /// How it is asked for.
     operation: Operation,
+    /// What the node is told about keeping the model; nothing where a request will tell it.
+    keep_alive: Option<KeepAlive>,
     /// Whether the request that began it had tried no other node.
     is_first: bool,
 }
@@ -211,6 +215,7 @@ impl Gateway {
             key: key.clone(),
             wanted,
             operation,
+            keep_alive: None,
             is_first: ctx.record.attempts <= 1,
         };
         let uptime = self.uptime();
@@ -315,7 +320,7 @@ impl Errand {
         let (name, proxy) = (self.access.name(), &self.config.proxy);
         let profile = &self.access.config.profile;
         let (limit, what) = cold_limit(profile, proxy.response_header_timeout, &self.route);
-        let outgoing = request::outgoing(&self.key, self.operation, &self.access)
+        let outgoing = request::outgoing(&self.key, self.operation, self.keep_alive, &self.access)
             .map_err(|fault| Some(fault.into()))?;
         let asking = self
             .gateway

@@ -39,16 +39,18 @@ impl LocalGateway {
             main,
             admin,
             watch,
+            helper,
         } = build(config).map_err(std::io::Error::other)?;
         let (stop, stopping) = watch::channel(false);
         let main_listener = TcpListener::bind("127.0.0.1:0").await?;
         let admin_listener = TcpListener::bind("127.0.0.1:0").await?;
         let (addr, admin_addr) = (main_listener.local_addr()?, admin_listener.local_addr()?);
-        let for_watch = stopping.clone();
+        let (for_watch, for_helper) = (stopping.clone(), stopping.clone());
         let tasks = vec![
             spawn(accept(main_listener, Arc::new(main), stopping.clone())),
             spawn(accept(admin_listener, Arc::new(admin), stopping)),
             spawn(async move { watch.run(for_watch).await }),
+            spawn(async move { helper.run(for_helper).await }),
         ];
         Ok(LocalGateway {
             addr,

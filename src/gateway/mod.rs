@@ -24,6 +24,7 @@ mod place;
 mod turns;
 
 mod load;
+mod placement;
 mod recall;
 
 mod refresh;

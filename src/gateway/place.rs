@@ -164,7 +164,7 @@ impl Gateway {
         let ask = waiter.ask(Circumstances::default());
         let wish = Wish {
             claim: waiter.asked.claim,
-            line: Line::of(&ask),
+            line: Line::of(&ask, &waiter.asked.facts.runner),
             tokens: waiter.asked.expected_tokens(),
         };
         let limits = Limits {

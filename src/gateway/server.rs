@@ -19,6 +19,7 @@ use super::admin::AdminApp;
 use super::drain::{LAG, Signals};
 use super::guard::{Guard, Heads};
 use super::origin::{Origin, Reloads};
+use super::placement::Helper;
 use super::probe::Watch;
 use super::proxy::Proxy;
 
@@ -35,6 +36,8 @@ pub struct Parts {
     pub admin: Guard<AdminApp>,
     /// The task that probes the nodes and asks for their models.
     pub watch: Watch,
+    /// The task that loads models ahead of requests, and keeps pinned ones in memory.
+    pub helper: Helper,
 }
 
 /// Builds a gateway without opening anything.
@@ -66,6 +69,7 @@ pub fn build(config: Config) -> Result<Parts, Fault> {
             metrics,
         ),
         watch: Watch(gateway.clone()),
+        helper: Helper(gateway.clone()),
         gateway,
     })
 }
@@ -130,6 +134,7 @@ pub fn run(config: Config, doors: Doors, origin: Option<Origin>) -> Result<(), F
     server.add_service(main);
     server.add_service(admin);
     server.add_service(background_service("watch", parts.watch));
+    server.add_service(background_service("placement", parts.helper));
 
     if let Some(origin) = origin.map(Arc::new) {
         parts.gateway.set_origin(origin.clone());

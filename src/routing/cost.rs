@@ -295,7 +295,7 @@ fn victim<'a>(residents: impl Iterator<Item = &'a Resident>) -> Option<&'a Resid
 
 /// What those lose who want a model that left: as likely as somebody comes for it, it is loaded again, and others come and wait as well.
 /// Where other nodes have it too and can take what it served, that is little.
-pub(super) fn harm_s(traits: &Traits, copies: u32, uptime: Duration) -> f32 {
+pub fn harm_s(traits: &Traits, copies: u32, uptime: Duration) -> f32 {
     let ledger = traits.ledger();
     let (wanted, load_s) = (ledger.wanted(uptime), traits.load_s());
     let likely = 1.0 - (-wanted * HORIZON_S).exp();

@@ -23,7 +23,7 @@ mod pick;
 mod adaptive;
 
 mod cost;
-pub use cost::{Cost, Effort, Presence};
+pub use cost::{Cost, Effort, Presence, harm_s};
 
 mod explain;
 pub use explain::{Explanation, Judged, Verdict, explain};

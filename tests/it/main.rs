@@ -48,6 +48,8 @@ mod fairness;
 
 mod hedges;
 
+mod placement;
+
 mod secrecy;
 
 mod catalogue;

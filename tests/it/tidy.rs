@@ -28,6 +28,11 @@ const ALLOWED: &[(&str, &[&str])] = &[
         ],
     ),
     ("admission", &["error", "model", "config"]),
+    // It plans by the same harm as routing does.
+    (
+        "placement",
+        &["model", "config", "dialect", "fleet", "routing"],
+    ),
     (
         "management",
         &[
@@ -69,6 +74,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
             "affinity",
             "routing",
             "admission",
+            "placement",
             "management",
             "telemetry",
             "admin",
@@ -100,6 +106,7 @@ const PURE: &[&str] = &[
     "affinity",
     "routing",
     "admission",
+    "placement",
     "management",
     "admin",
 ];

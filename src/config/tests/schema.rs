@@ -174,6 +174,10 @@ const MISTAKES: &[(&str, &str)] = &[
         "discovery: { dns: [{ port: 1 }] }",
         ".discovery.dns[0]: no \"name\"",
     ),
+    (
+        "placement: { pinned: [{ copies: 1 }] }",
+        ".placement.pinned[0]: no \"model\"",
+    ),
     ("model_aliases: { a: b }", ".model_aliases.a: a string"),
     (
         "model_aliases: { a: [[b]] }",

@@ -35,6 +35,29 @@ fn leases_of_many_threads_never_exceed_the_slots_and_all_return() {
 }
 
 #[test]
+fn a_load_that_no_request_asks_for_takes_no_slot_and_tells_of_its_runner() {
+    let herd = herd("a up 1/1 llama");
+    let traits = herd.traits(NodeId(0), "llama");
+    let runner = RunnerKey {
+        num_ctx: Some(8192),
+        ..RunnerKey::default()
+    };
+    let begun = Duration::from_secs(9);
+    let loading = herd.fleet.loading(NodeId(0), &traits, runner, begun);
+    let view = herd.fleet.view();
+    assert!(view.nodes[0].is_loading() && view.nodes[0].in_flight() == 1);
+    let ledger = traits.ledger();
+    let second = Duration::from_secs(1);
+    assert_eq!(ledger.loading_for(begun + second), Some(second));
+    assert_eq!(ledger.started(), Some(runner));
+    assert_eq!(ledger.last_used_ms(), 0, "nobody used it");
+    drop(loading);
+    assert!(!view.nodes[0].is_loading() && !ledger.is_loading());
+    let elsewhere = herd.fleet.loading(NodeId(7), &traits, runner, begun);
+    assert!(elsewhere.is_none() && !ledger.is_loading());
+}
+
+#[test]
 fn a_node_that_comes_back_is_full_with_what_its_successes_allow() {
     let mut config = ollama("a");
     config.slots = Some(3);

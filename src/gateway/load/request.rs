@@ -14,8 +14,25 @@ use crate::gateway::outgoing::Outgoing;
 
 use super::Key;
 
+/// How long a node shall keep a model that nobody uses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::gateway) enum KeepAlive {
+    Forever,
+    /// As Ollama does by itself. It has to be said: a request that says nothing changes nothing.
+    Default,
+}
+
+impl KeepAlive {
+    fn value(self) -> Value {
+        match self {
+            KeepAlive::Forever => Value::from(-1),
+            KeepAlive::Default => Value::from("5m"),
+        }
+    }
+}
+
 /// The call that has an Ollama node load a model for another call, and do nothing more.
-pub(super) fn loads_by(operation: Operation) -> Option<Operation> {
+pub(in crate::gateway) fn loads_by(operation: Operation) -> Option<Operation> {
     use Operation as O;
     match operation {
         O::Embed | O::Embeddings | O::V1Embeddings => Some(O::Embed),
@@ -28,6 +45,7 @@ pub(super) fn loads_by(operation: Operation) -> Option<Operation> {
 pub(super) fn outgoing(
     key: &Key,
     operation: Operation,
+    keep_alive: Option<KeepAlive>,
     access: &NodeAccess,
 ) -> Result<Outgoing, Fault> {
     let path = match operation {
@@ -35,7 +53,7 @@ pub(super) fn outgoing(
         _ => "/api/generate",
     };
     let path = access.path_at(operation, path, None);
-    let body = body(key, operation);
+    let body = body(key, operation, keep_alive);
     let mut head =
         RequestHeader::build_no_case(Method::POST, path.as_bytes(), Some(8)).map_err(broken)?;
     let length = body.len().to_string();
@@ -54,8 +72,9 @@ pub(super) fn outgoing(
     })
 }
 
-/// No `keep_alive`, since that would outlast the request: what the client set of it goes out with the request itself.
-fn body(key: &Key, operation: Operation) -> Bytes {
+/// A request's load says nothing of `keep_alive`, since that would outlast the request: what the client set of it goes out with the
+/// request itself.
+fn body(key: &Key, operation: Operation, keep_alive: Option<KeepAlive>) -> Bytes {
     let options = &key.options;
     let numbers = [
         ("num_ctx", options.num_ctx),
@@ -80,6 +99,9 @@ fn body(key: &Key, operation: Operation) -> Bytes {
     }
     if !set.is_empty() {
         put("options", Value::Object(set));
+    }
+    if let Some(keep_alive) = keep_alive {
+        put("keep_alive", keep_alive.value());
     }
     if let Some(shift) = options.shift {
         put("shift", Value::Bool(shift));
@@ -113,25 +135,42 @@ mod tests {
             use_mmap: Some(false),
             shift: Some(true),
         };
+        let plain = RunnerOptions::default();
         let cases = [
             (
-                RunnerOptions::default(),
+                plain,
                 Operation::Generate,
+                None,
                 r#"{"model":"llama3:latest","stream":false}"#,
             ),
             (
-                RunnerOptions::default(),
+                plain,
                 Operation::Embed,
+                None,
                 r#"{"model":"llama3:latest","input":[]}"#,
+            ),
+            (
+                plain,
+                Operation::Generate,
+                Some(KeepAlive::Forever),
+                r#"{"model":"llama3:latest","stream":false,"keep_alive":-1}"#,
+            ),
+            (
+                plain,
+                Operation::Embed,
+                Some(KeepAlive::Default),
+                r#"{"model":"llama3:latest","input":[],"keep_alive":"5m"}"#,
             ),
             (
                 all,
                 Operation::Generate,
+                None,
                 r#"{"model":"llama3:latest","stream":false,"options":{"num_ctx":8192,"num_batch":1,"num_gpu":-1,"main_gpu":2,"num_thread":3,"draft_num_predict":4,"use_mmap":false},"shift":true}"#,
             ),
         ];
-        for (options, operation, expected) in cases {
-            let built: Value = serde_json::from_slice(&body(&key(options), operation)).unwrap();
+        for (options, operation, keep_alive, expected) in cases {
+            let built = body(&key(options), operation, keep_alive);
+            let built: Value = serde_json::from_slice(&built).unwrap();
             let expected: Value = serde_json::from_str(expected).unwrap();
             assert_eq!(built, expected);
         }

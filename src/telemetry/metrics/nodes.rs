@@ -14,6 +14,8 @@ pub struct Nodes {
     pub loads: IntCounterVec,
     /// `arriero_load_seconds` by `node`: how long those took that went well.
     pub load_time: HistogramVec,
+    /// `arriero_placements_total` by `action` (`preload`, `pin`, `unpin`) and `outcome` (`done`, `failed`).
+    pub placements: IntCounterVec,
     /// `arriero_upstream_inflight` by `node`: slots taken by this gateway.
     pub in_flight: IntGaugeVec,
     /// `arriero_upstream_health` by `node`: 1 healthy or on trial, 0 in every other state.
@@ -63,6 +65,11 @@ impl Nodes {
                 "Loads that went well, the node's own queue included",
                 "node",
                 DURATION_BUCKETS,
+            )?,
+            placements: declare.counter(
+                "placements_total",
+                "Models put into memory, or kept there, ahead of requests",
+                &["action", "outcome"],
             )?,
             in_flight: declare.gauges(
                 "upstream_inflight",
