@@ -129,21 +129,9 @@ impl Gateway {
                 Ok(answer) => {
                     ctx.record.phase = Phase::Stream;
                     self.has_loaded(&mut placed, &asked, answer.node.head());
-                    let (node, head) = (placed.route.node, answer.node.head());
-                    let served = Served {
-                        told: self.told_route(&placed.route, &asked),
-                        sticky: self.remember(&asked, node, head, ctx),
-                        is_alias: asked.wanted(&ctx.config).is_alias(),
-                        expected: Expected {
-                            prompt_tokens: asked.facts.prompt_tokens(),
-                            cached_tokens: asked.recalled.tokens_at(placed.route.node),
-                            claim: asked.claim,
-                        },
-                        call: asked.call,
-                        placed,
-                    };
                     // The body can't be sent again once an answer is on its way, and it may be many megabytes.
-                    drop((asked.body, last));
+                    drop(last);
+                    let served = self.served(asked, placed, answer.node.head(), ctx);
                     return self.relay(client, answer, served, ctx).await;
                 }
                 Err(failed) => {
@@ -158,6 +146,23 @@ impl Gateway {
                     last = Some(failed);
                 }
             }
+        }
+    }
+
+    /// What the relay must know of a request that is answered; its body is let go.
+    fn served(&self, asked: Asked, placed: Placed, head: &ResponseHeader, ctx: &Context) -> Served {
+        let node = placed.route.node;
+        Served {
+            told: self.told_route(&placed.route, &asked),
+            sticky: self.remember(&asked, node, head, ctx),
+            is_alias: asked.wanted(&ctx.config).is_alias(),
+            expected: Expected {
+                prompt_tokens: asked.facts.prompt_tokens(),
+                cached_tokens: asked.recalled.tokens_at(node),
+                claim: asked.claim,
+            },
+            call: asked.call,
+            placed,
         }
     }
 

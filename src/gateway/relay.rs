@@ -11,7 +11,7 @@ use crate::admission::Claim;
 use crate::config::Proxy;
 use crate::dialect::{Call, Close, Framing, Meter};
 use crate::error::Fault;
-use crate::fleet::{NodeId, Observation, Shown};
+use crate::fleet::{Lease, NodeId, Observation, Shown};
 use crate::routing::OllaWords;
 use crate::telemetry::record::EndBy;
 
@@ -88,12 +88,7 @@ impl Gateway {
         } = placed;
         let config = ctx.config.clone();
         ctx.record.first_byte = Some(ctx.elapsed());
-        let head = answer.node.head();
-        let content_type = head.headers.get(http::header::CONTENT_TYPE);
-        let framing = match head.status.is_success() {
-            true => Framing::of(content_type.and_then(|value| value.to_str().ok())),
-            false => Framing::Whole, // an error is one document, whatever a success would have been
-        };
+        let (head, framing) = (answer.node.head(), framing(answer.node.head()));
         let served_by = ServedBy {
             access: &access,
             // Where we know no better, the client's word went out.
@@ -102,11 +97,11 @@ impl Gateway {
             olla: OllaWords::new(&config.registry, is_alias, route.reason),
             sticky,
         };
-        self.write_answer_head(client, head, &call, served_by, ctx)
-            .await?;
-        let profile = &access.config.profile;
+        let written = self.write_answer_head(client, head, &call, served_by, ctx);
+        written.await?;
         let reads = head.status.is_success() && call.operation.runs_model();
-        let extraction = reads.then(|| profile.figures.extraction()).flatten();
+        let figures = &access.config.profile.figures;
+        let extraction = reads.then(|| figures.extraction()).flatten();
         let mut stream = Relayed {
             meter: Meter::new(call.operation, framing).keeping(extraction),
             announced: announces_end(head),
@@ -114,19 +109,15 @@ impl Gateway {
             node: answer.node,
         };
         let limits = &config.proxy;
-        let pumped = pump(client, &mut stream, answer.first, limits).await;
-        let ended = pumped.map(|end| {
+        let ended = pump(client, &mut stream, answer.first, limits).await;
+        let ended = ended.map(|end| {
             let cut = self.verdict_on_end(&end, &mut stream, &access, route.node, limits);
             (cut, end)
         });
+        let is_telling = matches!(ended, Ok((None, _))) && route.warm && reads;
         let shown = stream.shown(since, expected, self.uptime());
-        if matches!(ended, Ok((None, _))) && route.warm && reads {
-            lease.served(shown);
-        }
         // The slot is free as soon as the node has nothing more to do for us, not when the client has read the last byte.
-        drop(lease);
-        let used = shown.tokens_in + shown.tokens_out.unwrap_or(0);
-        self.settle(expected.claim, paid, used);
+        self.give_back(lease, is_telling, shown, expected.claim, paid);
         ctx.tell_stream(&mut stream.meter, stream.first_token, stream.node.head());
         let (cut, end) = ended?;
         let Some(fault) = cut else {
@@ -139,6 +130,16 @@ impl Gateway {
         };
         drop(stream.node);
         Err(fault.tell(client, &call, framing, &stream.meter).await)
+    }
+
+    /// Gives a slot back, and draws from the request what it has shown.
+    fn give_back(&self, lease: Lease, is_telling: bool, shown: Shown, claim: Claim, paid: u64) {
+        if is_telling {
+            lease.served(shown);
+        }
+        drop(lease);
+        let used = shown.tokens_in + shown.tokens_out.unwrap_or(0);
+        self.settle(claim, paid, used);
     }
 
     async fn write_answer_head(
@@ -324,6 +325,15 @@ impl Relayed {
             self.first_token = Some(Instant::now());
         }
         client.write(piece, false).await
+    }
+}
+
+/// How an answer's body is cut into frames.
+fn framing(head: &pingora::http::ResponseHeader) -> Framing {
+    let content_type = head.headers.get(http::header::CONTENT_TYPE);
+    match head.status.is_success() {
+        true => Framing::of(content_type.and_then(|value| value.to_str().ok())),
+        false => Framing::Whole, // an error is one document, whatever a success would have been
     }
 }
 

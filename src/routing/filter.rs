@@ -10,10 +10,8 @@ use crate::fleet::{Health, Holder, Node, Snapshot, State};
 use crate::model;
 use crate::profile::{Needs, Shortcoming};
 use crate::routing::pick::Candidate;
+use crate::routing::some::some;
 use crate::routing::{Ask, Lack, fit};
-
-/// Most nodes that a fault names; a fleet of hundreds must not become one sentence.
-const NAMED_MAX: usize = 3;
 
 /// What keeps nodes from being candidates, in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -387,17 +385,4 @@ fn state(node: &Node) -> String {
 
 fn names<'a>(nodes: impl Iterator<Item = &'a Node>) -> String {
     some(nodes.map(|node| node.config.name.clone()))
-}
-
-/// The first few of many, and how many more there are.
-pub(super) fn some(all: impl Iterator<Item = String>) -> String {
-    let mut all: Vec<String> = all.collect();
-    let more = all.len().saturating_sub(NAMED_MAX);
-    all.truncate(NAMED_MAX);
-    let named = all.join(", ");
-    if more == 0 {
-        named
-    } else {
-        format!("{named} and {more} more")
-    }
 }

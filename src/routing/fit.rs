@@ -7,8 +7,8 @@ use crate::error::Fault;
 use crate::fleet::{Ability, Holder, Snapshot, Traits};
 use crate::routing::Ask;
 
-use super::filter::some;
 use super::pick::Candidate;
+use super::some::some;
 
 /// Most models that a refusal proposes.
 const PROPOSED_MAX: usize = 3;

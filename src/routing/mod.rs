@@ -19,6 +19,7 @@ mod fallback;
 mod filter;
 mod fit;
 mod pick;
+mod some;
 
 mod adaptive;
 

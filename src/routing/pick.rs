@@ -195,7 +195,7 @@ fn pinned<'a>(
     };
     let is_there = balancer != Balancer::Adaptive || weighed.is_some();
     let is_only = candidates.iter().all(|it| it.node.id == chosen.node.id);
-    (is_fair && is_there).then(|| Choice {
+    (is_fair && is_there).then_some(Choice {
         candidate: *chosen,
         reason: if is_only {
             Reason::Only

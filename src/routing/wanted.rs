@@ -6,7 +6,7 @@ use std::slice;
 use crate::config::Alias;
 use crate::model::ModelKey;
 
-use super::filter::some;
+use super::some::some;
 
 /// The asked model, or those that the asked alias stands for. Borrowed whole, so that asking costs nothing.
 #[derive(Debug, Clone, Copy)]

@@ -71,12 +71,7 @@ async fn routes(herd: &Herd, waiting: Vec<Raw>) -> Vec<String> {
     for mut raw in waiting {
         let reply = raw.reply().await.is(200);
         assert_eq!(reply.header("x-arriero-node"), Some("gpu-1"));
-        routes.push(
-            reply
-                .header("x-arriero-route")
-                .expect("a reason")
-                .to_owned(),
-        );
+        routes.push(reply.route().expect("a reason").to_owned());
     }
     routes
 }
