@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::warmth::Warmth;
-use super::{Health, Installed, Ledger, Loaded, Machine, Snapshot, offer};
+use super::{Health, Installed, Loaded, Machine, Snapshot, offer};
 
 pub(super) fn with_health(
     current: &Snapshot,
@@ -75,10 +75,6 @@ pub(super) fn with_loaded(current: &Snapshot, at: usize, models: Vec<Loaded>) ->
         .filter(|it| it.traits.ledger().is_loading());
     let bytes = loading.map(|it| it.traits.size_bytes.unwrap_or(0)).max();
     before.counters.memory.seen(&before.loaded, &models, bytes);
-    if !before.is_loading() {
-        let ledgers = before.offered.iter().map(|it| it.traits.ledger());
-        ledgers.for_each(Ledger::reinstate);
-    }
     if *before.loaded == *models {
         return None;
     }

@@ -18,8 +18,9 @@ const TIME_FACTOR_MAX: f32 = 2.0;
 const MEMORY_S: f32 = 60.0;
 /// How long a load is known of before the node's own listing must tell of it, milliseconds.
 const FRESH_MS: u64 = 3000;
-/// How long a model is kept free for another that waits to take its place, milliseconds.
-const RETIRED_MS: u64 = 30_000;
+/// How long a model is kept free for another that waits to take its place, milliseconds. Whoever waits says so again every second, and
+/// of what has left the node's listing tells sooner.
+const RETIRED_MS: u64 = 5000;
 /// Written for `None` where an option is a number.
 const UNSET: i64 = i64::MIN;
 
@@ -249,15 +250,8 @@ impl Ledger {
 
     /// Lets nobody new use its runner for a while, so that it gets idle and can make room for one that has waited for too long.
     pub fn retire(&self, uptime: Duration) {
-        if !self.is_retired(uptime) {
-            self.retired_until
-                .store(millis(uptime) + RETIRED_MS, Ordering::Relaxed);
-        }
-    }
-
-    /// Its runner is still there, and nobody waits for its place any more.
-    pub(super) fn reinstate(&self) {
-        self.retired_until.store(0, Ordering::Relaxed);
+        let until = millis(uptime) + RETIRED_MS;
+        self.retired_until.store(until, Ordering::Relaxed);
     }
 
     /// Whether it shall make room.

@@ -10,13 +10,11 @@ use crate::routing::{Ask, Reason, Wait};
 
 use super::pick::{Candidate, Choice, least, preferred, scatter};
 
-/// What a request would have to be worse off by waiting before somebody else's slot is taken, a share of what waiting costs.
+/// What a second of waiting counts against a second of loading: a load ends when most of those who wait have been served without it, and
+/// bursts pass.
 const PATIENCE: f32 = 0.5;
 /// How much more than the mean a node may have for its weight before new conversations go elsewhere (bounded loads, Mirrokni 2016).
 const LOAD_FACTOR: f32 = 1.25;
-
-/// What the chosen node has to do.
-pub(super) type Weighed = Effort;
 
 pub(super) type Held<'a> = Candidate<'a, &'a Holder>;
 

@@ -88,7 +88,7 @@ pub(super) fn is_worth_keeping(ask: &Ask<'_>, traits: &Traits) -> bool {
 /// Why a node that has a free slot should not have a request all the same: it would wait there, in a line that nobody sees.
 #[derive(Debug, Clone)]
 pub(super) enum Blocked {
-    /// The node loads another model, and loads one at a time.
+    /// The node loads another model, one at a time, or is about to and keeps this one's place free for it.
     Loading,
     /// Whoever would have to leave is in use.
     InUse(Arc<Traits>),
@@ -263,7 +263,7 @@ fn leaving<'a>(
     if !node.loads_on_demand() {
         return Ok(None);
     }
-    if node.is_loading() {
+    if node.is_loading() || traits.ledger().is_retired(uptime) {
         return Err(Blocked::Loading);
     }
     let others = node.residents().iter().filter(|it| it.traits != *traits);

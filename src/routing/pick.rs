@@ -7,8 +7,8 @@ use crate::fleet::{Holder, Node};
 use crate::routing::fit::Misfit;
 use crate::routing::{Ask, Reason, Wait};
 
-use super::adaptive::{Weighed, adaptive};
-use super::cost::{Presence, Rates, effort};
+use super::adaptive::adaptive;
+use super::cost::{Effort, Presence, Rates, effort};
 
 /// Requests at once that an `auto` node is expected to take well of a model of which nothing is known.
 const SLOTS_ASSUMED: u32 = 4;
@@ -117,7 +117,7 @@ pub(super) struct Choice<'a> {
     pub(super) candidate: Candidate<'a, &'a Holder>,
     pub(super) reason: Reason,
     /// What it has to do; only the adaptive balancer weighs that.
-    pub(super) weighed: Option<Weighed>,
+    pub(super) weighed: Option<Effort>,
 }
 
 /// The best of the nodes that have what is asked for.
