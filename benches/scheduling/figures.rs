@@ -35,6 +35,8 @@ pub(crate) struct Figures {
     pub(crate) p99: f64,
     /// p95 of all tenants but the flooder.
     pub(crate) light_p95: f64,
+    /// Share of their requests that were refused.
+    pub(crate) light_refused: f64,
     /// Answered tokens per second of requests that arrived in the window and began to be answered in time.
     pub(crate) goodput: f64,
     /// Jain's index over the tenants with equal demand, on the tokens they were given within the window.
@@ -53,6 +55,7 @@ impl Figures {
         let is_light = |outcome: &&&Outcome| outcome.tenant != FLOODER;
         let all = waits(inside.iter().copied());
         let light = waits(inside.iter().filter(is_light).copied());
+        let light_count = inside.iter().filter(is_light).count();
         let in_time = |outcome: &&&Outcome| wait(outcome).is_some_and(|wait| wait <= IN_TIME);
         let good: u64 = inside
             .iter()
@@ -71,6 +74,7 @@ impl Figures {
             p95: percentile(&all, 0.95),
             p99: percentile(&all, 0.99),
             light_p95: percentile(&light, 0.95),
+            light_refused: 1.0 - light.len() as f64 / light_count.max(1) as f64,
             goodput: good as f64 / window.seconds(),
             jain: jain(equal),
             refused: 1.0 - all.len() as f64 / inside.len().max(1) as f64,
@@ -105,6 +109,7 @@ impl Figures {
             p95: column(|run| run.p95),
             p99: column(|run| run.p99),
             light_p95: column(|run| run.light_p95),
+            light_refused: column(|run| run.light_refused),
             goodput: column(|run| run.goodput),
             jain: column(|run| run.jain),
             refused: column(|run| run.refused),

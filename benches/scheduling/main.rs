@@ -155,15 +155,19 @@ fn print_levels(levels: &[Table], names: &[&str]) {
 }
 
 fn print_flood(calm: &Table, flood: &Table, names: &[&str]) {
-    println!("\n### p95 in seconds of the nine tenants that do not flood\n");
-    println!("| policy | without the flood | with it | median of the ratios |\n|---|--:|--:|--:|");
+    println!("\n### The nine tenants that do not flood, without the flood and with it\n");
+    println!("| policy | p95 s | with it | median of the ratios | refused % | with it |");
+    println!("|---|--:|--:|--:|--:|--:|");
     for name in names {
         let light = |table: &Table| table.median(name).map_or(0.0, |run| run.light_p95);
+        let refused = |table: &Table| table.median(name).map_or(0.0, |run| run.light_refused);
         println!(
-            "| {name} | {:.1} | {:.1} | {:.2} |",
+            "| {name} | {:.1} | {:.1} | {:.2} | {:.1} | {:.1} |",
             light(calm),
             light(flood),
             flood_factor(calm, flood, name).unwrap_or(0.0),
+            refused(calm) * 100.0,
+            refused(flood) * 100.0,
         );
     }
 }

@@ -62,7 +62,7 @@ mod offer;
 pub use offer::{Offered, own_name};
 
 mod traits;
-pub use traits::{Abilities, Ability, Seats, Traits};
+pub use traits::{Abilities, Ability, LOAD_MIN_S, Seats, Traits};
 
 mod rules;
 pub use rules::Rules;

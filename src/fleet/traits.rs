@@ -13,7 +13,7 @@ const SLOTS_ASSUMED: u32 = 4;
 /// How fast a model is read from a disk whose speed nobody knows yet, bytes per second.
 const DISK_BYTES_PER_S: f32 = 1.5e9;
 /// What a load takes however small the model is, seconds.
-const LOAD_MIN_S: f32 = 0.5;
+pub const LOAD_MIN_S: f32 = 0.5;
 
 /// Whether a model can do something, and how we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,7 +153,8 @@ impl Traits {
 
     /// How long it takes to load here, seconds: as seen, or by its size, or as its type says.
     pub fn load_s(&self) -> f32 {
-        self.ledger.load_s().unwrap_or_else(|| {
+        let seen = self.ledger.load_s().map(|seen| seen.max(LOAD_MIN_S));
+        seen.unwrap_or_else(|| {
             let by_size = |bytes: u64| LOAD_MIN_S + bytes as f32 / DISK_BYTES_PER_S;
             let of_type = || self.demand.load_time.as_secs_f32().max(LOAD_MIN_S);
             self.size_bytes.map_or_else(of_type, by_size)

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::fleet::{Holder, NodeId, Traits};
+use crate::fleet::{Holder, LOAD_MIN_S, NodeId, Traits};
 use crate::routing::cost::{
     Blocked, Effort, Presence, Rates, effort, harm_s, is_worth_keeping, wait_s,
 };
@@ -26,14 +26,24 @@ pub(super) fn adaptive<'a>(
 ) -> Result<Choice<'a>, Wait> {
     let free = preferred(candidates);
     let tier = tier(&free);
-    let mut weighed: Vec<(&Held<'a>, Effort)> = Vec::with_capacity(free.len());
+    let mut weighed: Vec<(&Held<'a>, Effort)> = Vec::new();
     let mut in_use: Vec<Arc<Traits>> = Vec::new();
-    let rates = Rates::of(candidates.iter().map(|it| &*it.holder.traits));
-    for it in free.iter().filter(|it| is_in(tier, it)) {
-        match effort(ask, it.node, it.holder, rates) {
-            Ok(effort) => weighed.push((it, effort)),
-            Err(Blocked::InUse(traits)) => in_use.push(traits),
-            Err(Blocked::Loading) => (),
+    let rates = Rates::of(candidates);
+    for warm in [true, false] {
+        for it in free
+            .iter()
+            .filter(|it| it.holder.warm == warm && is_in(tier, it))
+        {
+            match effort(ask, it.node, it.holder, rates) {
+                Ok(effort) => weighed.push((it, effort)),
+                Err(Blocked::InUse(traits)) => in_use.push(traits),
+                Err(Blocked::Loading) => (),
+            }
+        }
+        let mut totals = weighed.iter().map(|(_, effort)| effort.cost.total_s());
+        // No load is as quick as that, so nobody who needs one has to be looked at.
+        if totals.any(|total_s| total_s < LOAD_MIN_S) {
+            break;
         }
     }
     let choice = best(ask, candidates, &weighed, rates, seed);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::fleet::{Holder, Node, NumCtx, Resident, Room, RunnerFit, Traits};
+use crate::routing::adaptive::Held;
 use crate::routing::{Ask, Session};
 
 /// Costs that differ by less are equal, seconds or a share: then who has least to do is the better one.
@@ -103,13 +104,15 @@ pub(super) struct Rates {
 }
 
 impl Rates {
-    pub(super) fn of<'a>(all: impl Iterator<Item = &'a Traits>) -> Rates {
-        all.fold(Rates::default(), |best, traits| {
-            let ledger = traits.ledger();
-            let more = |a: Option<f32>, b: Option<f32>| match (a, b) {
-                (Some(a), Some(b)) => Some(a.max(b)),
-                (a, b) => a.or(b),
-            };
+    /// Of nodes that have the model in memory: there it was used last.
+    pub(super) fn of(candidates: &[Held<'_>]) -> Rates {
+        let more = |a: Option<f32>, b: Option<f32>| match (a, b) {
+            (Some(a), Some(b)) => Some(a.max(b)),
+            (a, b) => a.or(b),
+        };
+        let warm = candidates.iter().filter(|it| it.holder.warm);
+        warm.fold(Rates::default(), |best, it| {
+            let ledger = it.holder.traits.ledger();
             Rates {
                 prefill: more(best.prefill, ledger.prefill()),
                 decode: more(best.decode, ledger.decode()),

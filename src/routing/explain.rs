@@ -215,7 +215,7 @@ impl<'a, 'q> Sieve<'a, 'q> {
             Balancer::Priority => highest_tier(&free),
             Balancer::RoundRobin | Balancer::LeastConnections | Balancer::Random => free,
         };
-        let rates = Rates::of(candidates.iter().map(|it| &*it.holder.traits));
+        let rates = Rates::of(candidates);
         for it in weighed {
             let verdict = match balancer {
                 Balancer::Adaptive => self.weighed(it, rates),
