@@ -192,7 +192,7 @@ fn arriero(addr: SocketAddr, nodes: &[SocketAddr], dir: &Path) -> Result<Command
     let admin = free_addr()?.port();
     let endpoints: String = nodes
         .iter()
-        .map(|node| format!("      - {{ url: \"http://{node}\", type: ollama }}\n"))
+        .map(|node| format!("      - {{ url: \"http://{node}\", type: ollama, slots: 10000 }}\n"))
         .collect();
     let config = format!(
         "server: {{ host: 127.0.0.1, port: {}, threads: 1 }}

@@ -48,6 +48,11 @@ impl Flows {
         self.ring.is_empty()
     }
 
+    /// How many have something in the queue.
+    pub(super) fn tenants(&self) -> usize {
+        self.ring.len()
+    }
+
     /// Whose turns it is, in order.
     pub(super) fn turns(&self) -> impl Iterator<Item = Tenant> {
         self.ring.iter().copied()

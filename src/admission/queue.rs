@@ -229,10 +229,11 @@ impl<L: Clone + Eq + Hash, J> Queue<L, J> {
         }
         self.expired_at = now;
         let wait_max = self.limits.wait_max;
-        let patience = |line: &LineId| {
-            let standing = self.lines.get(line);
+        let patience = |entry: &Entry<J>| {
+            let standing = self.lines.get(&entry.line);
             let is_burst = standing.is_none_or(|it| now.saturating_sub(it.since) < wait_max);
-            match is_burst {
+            // Whoever has little in the queue is not why there is too much.
+            match is_burst || self.is_modest(entry.claim) {
                 true => wait_max,
                 false => wait_max.mul_f64(OVERLOAD_SHARE),
             }
@@ -241,13 +242,23 @@ impl<L: Clone + Eq + Hash, J> Queue<L, J> {
         let late = self
             .entries
             .iter()
-            .filter(|(_, it)| patience(&it.line) <= waited(it));
+            .filter(|(_, it)| patience(it) <= waited(it));
         let mut late: Vec<(Ticket, Duration)> =
             late.map(|(ticket, it)| (*ticket, waited(it))).collect();
         late.sort_unstable();
         let left = late.into_iter();
         left.filter_map(|(ticket, waited)| Some((self.leave(ticket)?, waited)))
             .collect()
+    }
+
+    /// Whether a tenant has less than half of what tenants have in the queue on average.
+    fn is_modest(&self, claim: Claim) -> bool {
+        let flows = match claim.class {
+            Class::Interactive => &self.interactive,
+            Class::Background => &self.background,
+        };
+        let tenants = self.interactive.tenants() + self.background.tenants();
+        2 * flows.length_of(claim.tenant) * tenants < self.len()
     }
 
     /// Charges a tenant what a request used beyond what was paid for it. It matters only while others compete.

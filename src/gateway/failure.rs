@@ -149,8 +149,8 @@ impl Failed {
 impl Failed {
     /// Whether the node said that it has too much to do.
     pub(super) fn is_busy(&self) -> bool {
-        let declined = self.declined.as_ref();
-        declined.is_some_and(|it| matches!(it.status, 429 | 503))
+        // What it said with that may not be fit for a client, so the label is all that is always there.
+        matches!(self.reason, "status_429" | "status_503")
     }
 }
 

@@ -192,6 +192,10 @@ fn presence(ask: &Ask<'_>, node: &Node, holder: &Holder) -> (Presence, Option<Nu
     let ledger = traits.ledger();
     let started = ledger.started();
     let there = |presence: Presence, context: Option<u64>| {
+        // As nearly always.
+        if ask.runner.num_ctx.is_none() && started.is_none_or(|it| it == ask.runner) {
+            return (presence, None);
+        }
         let fit = ask.runner.fit(started, context, traits.context_max);
         match fit {
             RunnerFit::Same => (presence, None),

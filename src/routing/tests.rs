@@ -256,7 +256,9 @@ proptest! {
             State::Trial => node.in_flight() == 0,
             _ => node.config.slots.is_none_or(|slots| node.in_flight() < slots),
         };
-        match route(&ask, &view, balancer.1, seed, Instant::now()) {
+        let decided = route(&ask, &view, balancer.1, seed, Instant::now());
+        prop_assert_eq!(&decided, &route(&ask, &view, balancer.1, seed, Instant::now()), "the same seed decides the same");
+        match decided {
             Ok(route) => {
                 let node = &view.nodes[route.node.0];
                 prop_assert!(has_model(&node) && is_free(&node) && !tried.contains(&node.id));

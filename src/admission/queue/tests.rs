@@ -208,6 +208,58 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..200)
 }
 
+#[test]
+fn overload_turns_away_those_who_make_it() {
+    let mut queue = Jobs::new(LIMITS);
+    let at = |seconds| NOW + Duration::from_secs(seconds);
+    queue.enter(wish(1, "llama", 100), "llama-first", at(0));
+    for _ in 0..9 {
+        queue.enter(wish(1, "llama", 100), "llama-flood", at(40));
+    }
+    queue.enter(wish(2, "llama", 100), "llama-light", at(40));
+    let late: Vec<&str> = queue.expire(at(62)).iter().map(|(job, _)| *job).collect();
+    assert_eq!(late.len(), 10);
+    assert!(!late.contains(&"llama-light"));
+    assert_eq!(queue.expire(at(100)).len(), 1, "nobody waits for ever");
+}
+
+/// Who is placed, turned away or let go in these steps, in order.
+fn order(steps: &[Step]) -> Vec<usize> {
+    let lines = ["llama", "qwen", "gemma"];
+    let limits = Limits {
+        length_max: 10,
+        ..LIMITS
+    };
+    let mut queue: Queue<&str, usize> = Queue::new(limits);
+    let (mut now, mut order) = (NOW, Vec::new());
+    for (at, step) in steps.iter().enumerate() {
+        match step {
+            Step::Enter(tenant, line, tokens, _) => {
+                let ticket = queue.enter(wish(*tenant, lines[*line], *tokens), at, now);
+                order.extend(queue.make_room(ticket));
+            }
+            Step::Pass(seconds) => {
+                now += Duration::from_secs(*seconds);
+                order.extend(queue.expire(now).into_iter().map(|(job, _)| job));
+            }
+            Step::Slots(slots, _) => {
+                let mut slots = *slots;
+                queue.dispatch(now, |job, chance| match (slots, chance.may_take) {
+                    (0, _) => Tried::Later,
+                    (_, false) => Tried::Could,
+                    (_, true) => {
+                        slots -= 1;
+                        order.push(*job);
+                        Tried::Placed(0)
+                    }
+                });
+            }
+            Step::Leave(_) => (),
+        }
+    }
+    order
+}
+
 proptest! {
     #[test]
     fn nobody_is_lost_or_placed_twice_and_the_bounds_hold(steps in steps()) {
@@ -263,6 +315,11 @@ proptest! {
             let standing: u32 = queue.lines().map(|(_, count)| count).sum();
             prop_assert_eq!(standing as usize, waiting.len());
         }
+    }
+
+    #[test]
+    fn the_same_requests_are_placed_in_the_same_order(steps in steps()) {
+        prop_assert_eq!(order(&steps), order(&steps));
     }
 
     #[test]
