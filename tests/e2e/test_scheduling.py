@@ -40,10 +40,10 @@ def mix():
 
 
 def small_nodes(exe):
-    """Three nodes with every model on disk and room for two of them, each with another two in memory."""
+    """Three nodes with every model on disk and room for two of them, all with the same two in memory: the rest has to find its place."""
     return [
-        Node(exe, tokens=4, disk=MODELS, loaded=MODELS[2 * n:2 * n + 2], loaded_max=2, load_delay_ms=200, token_delay_ms=5)
-        for n in range(3)
+        Node(exe, tokens=4, disk=MODELS, loaded=MODELS[:2], loaded_max=2, load_delay_ms=200, token_delay_ms=5)
+        for _ in range(3)
     ]
 
 
@@ -66,14 +66,12 @@ def test_the_same_work_needs_far_fewer_loads(exe):
     statuses, loads = {}, {}
     for balancer in ("least-connections", "adaptive"):
         statuses[balancer], loads[balancer] = work_off(exe, balancer)
-    print("loads:", loads)
-
     assert all(counts == {200: REQUESTS} for counts in statuses.values()), statuses
-    assert loads["adaptive"] <= loads["least-connections"] / 4, loads
+    assert loads["adaptive"] <= loads["least-connections"] / 3, loads
 
 
 def test_a_flood_does_not_keep_another_tenant_out(exe):
-    node = Node(exe, tokens=4, token_delay_ms=5)
+    node = Node(exe, tokens=256, token_delay_ms=0)
     gateway, over = None, threading.Event()
     flood, light = queue.SimpleQueue(), []
 
@@ -85,11 +83,11 @@ def test_a_flood_does_not_keep_another_tenant_out(exe):
         endpoint = {"url": node.url, "name": "node-0", "type": "ollama", "slots": 2}
         static = {"type": "static", "static": {"endpoints": [endpoint]}}
         gateway = Gateway.discovering(exe, static, ["qwen3"], queue={"max_length": 8})
-        with concurrent.futures.ThreadPoolExecutor(24) as pool:
+        with concurrent.futures.ThreadPoolExecutor(12) as pool:
             try:
-                jobs = [pool.submit(keep_asking) for _ in range(24)]
+                jobs = [pool.submit(keep_asking) for _ in range(12)]
                 eventually("the flood is turned away", lambda: flood.qsize() > 50)
-                light = [chat(gateway, "qwen3", "light") for _ in range(40)]
+                light = [chat(gateway, "qwen3", "light") for _ in range(20)]
             finally:
                 over.set()
             for job in jobs:

@@ -22,6 +22,7 @@
 //! - slots are lost or given back twice: `slots::a_hundred_at_once_never_exceed_the_slots`, and `Herd::is_idle` at the end of every flow
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use arriero::demo::{self, Fault};
 
@@ -120,7 +121,7 @@ async fn what_is_loaded_is_served_before_a_swap() {
     let cases = [
         ("10m", ["A1", "A3", "A4", "B2", "C5"], 2),
         // Nobody is passed: the order of arrival has its price.
-        ("0s", ["A1", "B2", "A3", "A4", "C5"], 3),
+        ("1ms", ["A1", "B2", "A3", "A4", "C5"], 3),
     ];
     for (patience, expected, loads) in cases {
         let node = demo::Node::builder().loaded_max(1).tokens(2);
@@ -142,6 +143,8 @@ async fn what_is_loaded_is_served_before_a_swap() {
             herd.until_metric("arriero_queue_depth", |depth| depth == at as f64)
                 .await;
         }
+        // All have waited for longer than the shorter patience.
+        tokio::time::sleep(Duration::from_millis(2)).await;
         herd.nodes[0].resume();
         for raw in &mut requests {
             raw.reply().await.is(200);
@@ -151,8 +154,8 @@ async fn what_is_loaded_is_served_before_a_swap() {
             .iter()
             .map(|seen| {
                 let body = std::str::from_utf8(&seen.body).expect("text");
-                let is_in = |words: &&&str| body.contains(&format!("\"{words}\""));
-                **expected.iter().find(is_in).as_ref().expect("one of them")
+                let is_in = |words: &&str| body.contains(&format!("\"{words}\""));
+                expected.into_iter().find(is_in).expect("one of them")
             })
             .collect();
         assert_eq!(order, expected, "{patience}");
