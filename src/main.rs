@@ -83,12 +83,21 @@ struct DemoNodeArgs {
     /// A chat model in memory; may be given more than once.
     #[arg(long = "model", default_values = ["llama3.2", "qwen3"])]
     models: Vec<String>,
+    /// A chat model on disk that nobody has loaded yet; may be given more than once.
+    #[arg(long = "disk")]
+    disk: Vec<String>,
     /// An embedding model on disk.
     #[arg(long, default_value = "nomic-embed-text")]
     embedder: String,
     /// Requests at a time per model.
     #[arg(long, default_value_t = 4)]
     slots: usize,
+    /// Models in memory at once; the idle one used longest ago makes room.
+    #[arg(long, default_value_t = 3)]
+    loaded_max: usize,
+    /// How long a model takes into memory, milliseconds.
+    #[arg(long, default_value_t = 0)]
+    load_delay_ms: u64,
     /// Tokens of an answer when the request sets no limit.
     #[arg(long, default_value_t = 20)]
     tokens: usize,
@@ -318,13 +327,13 @@ fn run_demo_node(args: &DemoNodeArgs) -> Result<(), String> {
         .name(&args.name)
         .kind(kind)
         .slots(args.slots)
-        .tokens(args.tokens);
-    let builder = builder.token_delay(Duration::from_millis(args.token_delay_ms));
-    let builder = builder.embedder(&args.embedder);
-    let builder = args
-        .models
-        .iter()
-        .fold(builder, |builder, model| builder.loaded(model));
+        .loaded_max(args.loaded_max)
+        .load_delay(Duration::from_millis(args.load_delay_ms))
+        .tokens(args.tokens)
+        .token_delay(Duration::from_millis(args.token_delay_ms))
+        .embedder(&args.embedder);
+    let builder = args.models.iter().fold(builder, |b, model| b.loaded(model));
+    let builder = args.disk.iter().fold(builder, |b, model| b.model(model));
     let runtime = tokio::runtime::Runtime::new().map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let addr = SocketAddr::from((args.host, args.port));

@@ -68,8 +68,9 @@ fn seen(shared: &Shared) -> String {
     });
     let items: Vec<String> = items.collect();
     format!(
-        "{{\"node\":{},\"seen\":[{}]}}",
+        "{{\"node\":{},\"loads\":{},\"seen\":[{}]}}",
         quote(&shared.settings.name),
+        shared.engine.loads(),
         items.join(",")
     )
 }

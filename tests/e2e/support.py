@@ -106,15 +106,25 @@ class Process:
 class Node(Process):
     """A simulated node in a process of its own, so that it can be killed."""
 
-    def __init__(self, exe, port=None, host="127.0.0.1", tokens=20):
+    def __init__(self, exe, port=None, host="127.0.0.1", tokens=20, loaded=(), disk=(), **limits):
+        """LOADED and DISK are chat models in memory and on disk; LIMITS are options of `demo-node` by name, such as load_delay_ms."""
         self.port = port or free_port()
         self.url = f"http://{host}:{self.port}"
-        super().__init__("node", [exe, *(part.format(host=host, port=self.port) for part in DEMO_NODE), "--tokens", str(tokens)])
+        options = [("model", name) for name in loaded] + [("disk", name) for name in disk] + [("tokens", tokens), *limits.items()]
+        super().__init__("node", [
+            exe,
+            *(part.format(host=host, port=self.port) for part in DEMO_NODE),
+            *(f"--{name.replace('_', '-')}={value}" for name, value in options),
+        ])
         self.until("answers /api/version", lambda: get(f"{self.url}/api/version")[0] == 200)
 
     def seen(self):
         """Every request the node received, with its outcome."""
         return json.loads(get(f"{self.url}/demo/seen")[1])["seen"]
+
+    def loads(self):
+        """How often the node has put a model into memory, those at the start included."""
+        return json.loads(get(f"{self.url}/demo/seen")[1])["loads"]
 
 
 class Engine(Process):

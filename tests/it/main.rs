@@ -46,6 +46,8 @@ mod refresh;
 
 mod fairness;
 
+mod peers;
+
 mod hedges;
 
 mod placement;
