@@ -5,12 +5,10 @@ use std::collections::{HashMap, VecDeque};
 use super::claim::Tenant;
 use super::queue::{LineId, Ticket};
 
-/// What each tenant may spend in one round, tokens. A request costs [`COST_MAX`] at most, so nobody waits for more rounds than that.
-const QUANTUM: i64 = 1000;
-/// The most a request is charged when it is placed: what it really used is settled later.
-const COST_MAX: i64 = 16 * QUANTUM;
+/// The most a request is charged when it is placed, tokens: what it used beyond that is settled later.
+const COST_MAX: i64 = 16_000;
 /// The most a tenant can owe: with more, one long answer would keep it out for minutes.
-const DEBT_MAX: i64 = 64 * QUANTUM;
+const DEBT_MAX: i64 = 4 * COST_MAX;
 /// Tenants that owe something and have nothing in the queue, at most; a flood of forged names shall not fill the memory.
 const DEBTORS_MAX: usize = 1024;
 
@@ -124,47 +122,44 @@ impl Flows {
         }
     }
 
-    /// Takes what a request costs from its tenant, whose turn goes on.
+    /// Takes what a request costs from its tenant. The others come first now: many small requests that one round pays for shall not keep
+    /// them waiting.
     pub(super) fn pay(&mut self, tenant: Tenant, cost: u64) {
         if let Some(flow) = self.flows.get_mut(&tenant) {
             flow.deficit = (flow.deficit - charge(cost)).max(-DEBT_MAX);
         }
         if let Some(at) = self.ring.iter().position(|known| *known == tenant) {
-            self.ring.rotate_left(at);
+            self.ring.remove(at);
+            self.ring.push_back(tenant);
         }
     }
 
-    /// Charges what a request used beyond what was paid for it; less than that is given back.
-    pub(super) fn settle(&mut self, tenant: Tenant, beyond: i64) {
+    /// Charges what a request used beyond what was paid for it. Less is not given back: a request takes a slot however short its answer
+    /// is, and what is given back to those who have more in the queue keeps those away who have not.
+    pub(super) fn settle(&mut self, tenant: Tenant, beyond: u64) {
         let is_waiting = self.flows.get(&tenant).is_some_and(|flow| 0 < flow.count);
         if !is_waiting && self.flows.contains_key(&tenant) {
             self.debtors -= 1;
         }
         let flow = self.flows.entry(tenant).or_default();
-        flow.deficit = (flow.deficit - beyond).clamp(-DEBT_MAX, COST_MAX);
+        let beyond = i64::try_from(beyond).unwrap_or(DEBT_MAX);
+        flow.deficit = flow.deficit.saturating_sub(beyond).max(-DEBT_MAX);
         if !is_waiting {
             self.rest(tenant);
         }
     }
 
-    /// The turn goes to the next.
-    pub(super) fn pass_turn(&mut self, from: Tenant) {
-        if self.ring.front() == Some(&from) {
-            self.ring.rotate_left(1);
-        }
-    }
-
-    /// So many rounds begin that one of those who could be placed can pay; who competes for nothing saves nothing.
-    pub(super) fn begin_rounds(&mut self, short: &[Short]) {
+    /// Everybody who could be placed gets as much as it takes for one of them to pay: the smallest round there can be, so that nobody
+    /// saves up. Who competes for nothing gets nothing.
+    pub(super) fn begin_round(&mut self, short: &[Short]) {
         let lacks = |it: &Short| {
             let deficit = self.flows.get(&it.tenant).map_or(0, |flow| flow.deficit);
             (charge(it.cost) - deficit).max(1)
         };
         let least = short.iter().map(lacks).min().unwrap_or(0);
-        let rounds = (least + QUANTUM - 1) / QUANTUM;
         for it in short {
             if let Some(flow) = self.flows.get_mut(&it.tenant) {
-                flow.deficit += rounds * QUANTUM; // never more than a round beyond what it lacks
+                flow.deficit += least;
             }
         }
     }

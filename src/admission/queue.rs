@@ -266,9 +266,10 @@ impl<L: Clone + Eq + Hash, J> Queue<L, J> {
         if self.entries.is_empty() {
             return;
         }
-        let signed = |tokens: u64| i64::try_from(tokens).unwrap_or(i64::MAX / 4);
-        let beyond = signed(used) - signed(paid);
-        self.flows(claim.class).settle(claim.tenant, beyond);
+        let beyond = used.saturating_sub(paid);
+        if 0 < beyond {
+            self.flows(claim.class).settle(claim.tenant, beyond);
+        }
     }
 
     /// Places all who can be placed now, each in its turn. `look` is told of one request at a time and what it may have.
@@ -351,11 +352,7 @@ impl<L: Clone + Eq + Hash, J> Queue<L, J> {
         if short.is_empty() {
             return false;
         }
-        // Whose turn it was can't pay any more: the next one's turn begins.
-        if let Some(first) = short.first() {
-            self.flows(class).pass_turn(first.tenant);
-        }
-        self.flows(class).begin_rounds(&short);
+        self.flows(class).begin_round(&short);
         true
     }
 

@@ -61,8 +61,8 @@ pub(super) fn queue(mut s: Section) -> Queue {
     let queue = Queue {
         length_max: s.count("max_length", 512, 0..=1_000_000),
         wait_max: s.duration("max_wait", Duration::from_secs(60)),
-        swap_patience: s.duration_or_zero("swap_patience", Duration::from_secs(10)),
-        background_patience: s.duration_or_zero("background_patience", Duration::from_secs(30)),
+        swap_patience: s.duration_or_none("swap_patience", Duration::from_secs(10)),
+        background_patience: s.duration_or_none("background_patience", Duration::from_secs(30)),
         tenant_sources,
     };
     s.close();

@@ -31,6 +31,16 @@ impl Section<'_, '_> {
         })
     }
 
+    /// A duration that may be none at all.
+    pub(in crate::config) fn duration_or_none(
+        &mut self,
+        key: &'static str,
+        default: Duration,
+    ) -> Duration {
+        self.learn_duration(key, Some(default), true);
+        self.parse(key, default, text::duration)
+    }
+
     /// A duration for which 0 means the default, since Olla's files write `0s` there.
     pub(in crate::config) fn duration_or_zero(
         &mut self,
