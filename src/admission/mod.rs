@@ -8,6 +8,8 @@ pub use claim::{Claim, Class, Tenant, Told};
 
 mod flow;
 
+mod full;
+
 mod pace;
 
 mod queue;

@@ -4,12 +4,13 @@
 //! Requests stand in one line when the same nodes could serve them (`L` says so): when its first can't be placed, nobody in it can.
 //! Work for a model in memory may pass work that needs a swap, until that has waited for [`Limits::swap_age_max`].
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::time::Duration;
 
 use super::claim::{Claim, Class, Tenant};
 use super::flow::{Flows, Short};
+use super::full::Full;
 use super::pace::Pace;
 
 /// A place in the queue, in order of arrival.
@@ -374,27 +375,6 @@ impl<L: Clone + Eq + Hash, J> Queue<L, J> {
             Class::Interactive => &mut self.interactive,
             Class::Background => &mut self.background,
         }
-    }
-}
-
-/// Lines of which nobody can be placed in this look: slots are only taken in it, never given back.
-#[derive(Default)]
-struct Full {
-    without_swap: HashSet<LineId>,
-    at_all: HashSet<LineId>,
-}
-
-impl Full {
-    fn has(&self, line: LineId, may_swap: bool) -> bool {
-        let without = !may_swap && self.without_swap.contains(&line);
-        without || self.at_all.contains(&line)
-    }
-
-    fn add(&mut self, line: LineId, may_swap: bool) {
-        match may_swap {
-            true => self.at_all.insert(line),
-            false => self.without_swap.insert(line),
-        };
     }
 }
 
